@@ -1,1 +1,16 @@
-//! x
+//! The only package that sees everything: it assembles the mesh and gives it a command line.
+//!
+//! What an event is, how it is kept, routed and delivered is decided elsewhere; here the parts are wired.
+
+pub mod admin;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod emit;
+pub mod endpoints;
+pub mod output;
+pub mod resources;
+pub mod stop;
+pub mod telemetry;
+pub mod wire;
