@@ -1,0 +1,143 @@
+//! The scenarios, each a file; what they share.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::Bench;
+use crate::bare::{self, Role};
+use crate::load::{Ids, Load, Pace, Seen, Until};
+use crate::mesh::{Mesh, Trigger, until, yaml};
+use crate::oracle::Oracle;
+use crate::report::Figure;
+
+mod footprint;
+mod isolation;
+mod kill;
+mod latency;
+mod rates;
+mod thin;
+
+/// Their names, in the order they run.
+pub(crate) const NAMES: &[&str] =
+    &["rates", "triggers", "latency", "isolation", "thin", "memory", "start", "recovery", "kill"];
+
+/// Payload of the named figures.
+const SIZE: usize = 256;
+
+/// Connections of the named figures.
+const CONNECTIONS: usize = 64;
+
+/// How long the mesh may take to deliver what it accepted once the load is over.
+const DRAIN: Duration = Duration::from_secs(300);
+
+/// Runs the scenarios that were asked for, or all.
+pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for name in NAMES.iter().filter(|name| only.is_empty() || only.iter().any(|o| o == *name)) {
+        writeln!(std::io::stderr(), "bench: {name} …")?;
+        let found = match *name {
+            "rates" => rates::rates(bench).await,
+            "triggers" => rates::triggers(bench).await,
+            "latency" => latency::latency(bench).await,
+            "isolation" => isolation::isolation(bench).await,
+            "thin" => thin::thin(bench).await,
+            "memory" => footprint::memory(bench).await,
+            "start" => footprint::start(bench).await,
+            "recovery" => footprint::recovery(bench).await,
+            _ => kill::kill(bench).await,
+        };
+        figures.extend(found.with_context(|| format!("scenario {name}"))?);
+    }
+    Ok(figures)
+}
+
+/// A load of the named shape on `address`.
+fn load(address: &str, pace: Pace, until: Until) -> Load {
+    let path = "/default/default".to_owned();
+    let (address, ty) = (address.to_owned(), one_type as fn(u64) -> String);
+    Load { address, path, connections: CONNECTIONS, size: SIZE, pace, until, ty }
+}
+
+fn one_type(_: u64) -> String {
+    "bench".to_owned()
+}
+
+/// A trigger that takes everything.
+fn everything(name: &str, subscriber: &str) -> Trigger {
+    let (name, subscriber) = (name.to_owned(), subscriber.to_owned());
+    Trigger { name, ty: None, subscriber, annotations: Vec::new() }
+}
+
+/// The ids and the oracle of one scenario.
+fn account() -> (Arc<Ids>, Arc<Oracle>) {
+    (Arc::default(), Arc::default())
+}
+
+/// The bare baseline in a process of its own, as the mesh is.
+struct Baseline {
+    address: String,
+    // Killed when dropped.
+    _child: Child,
+}
+
+impl Baseline {
+    async fn start() -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("--serve-baseline")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let out = child.stdout.take().context("its standard output")?;
+        let line = BufReader::new(out).lines().next_line().await?;
+        Ok(Self { address: line.context("its address")?, _child: child })
+    }
+
+    /// Requests a second it answers under the closed load of the named shape.
+    async fn rate(&self, span: Duration) -> anyhow::Result<Seen> {
+        let (ids, oracle) = account();
+        load(&self.address, Pace::Closed, Until::Elapsed(span)).run(&ids, &oracle).await
+    }
+}
+
+/// A mesh with one trigger per entry, and the oracle behind `oracle` subscribers.
+async fn with_oracle(ids: &Arc<Ids>, oracle: &Arc<Oracle>) -> anyhow::Result<String> {
+    bare::serve(Role::Oracle(oracle.clone(), ids.clone())).await
+}
+
+/// Waits until everything accepted and `wanted` has arrived.
+async fn drained(oracle: &Arc<Oracle>, wanted: impl Fn(u64) -> bool) -> anyhow::Result<()> {
+    let mut probe = tokio::time::interval(Duration::from_millis(100));
+    let start = tokio::time::Instant::now();
+    while oracle.missing(&wanted) > 0 && start.elapsed() < DRAIN {
+        probe.tick().await;
+    }
+    Ok(())
+}
+
+/// Starts a mesh that delivers everything to the oracle.
+async fn delivering(bench: &Bench, ids: &Arc<Ids>, oracle: &Arc<Oracle>) -> anyhow::Result<Mesh> {
+    let subscriber = with_oracle(ids, oracle).await?;
+    Mesh::start(&bench.weft, &yaml(&[everything("all", &subscriber)])).await
+}
+
+/// Waits for a condition of the mesh itself.
+async fn settled(what: &str, probe: impl FnMut() -> bool) -> anyhow::Result<()> {
+    until(what, DRAIN, probe).await
+}
+
+/// Bytes as MB for people.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Milliseconds for people.
+fn milliseconds(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
