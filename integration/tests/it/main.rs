@@ -2,4 +2,14 @@
 
 mod harness;
 
+mod bytes_in_bytes_out;
+mod commands;
+mod configuration;
+mod durable;
+mod github;
+mod isolation;
+mod nothing_disappears;
+mod ping;
+mod readme;
+mod stopping;
 mod tidy;
