@@ -1,1 +1,29 @@
-//! (in progress)
+//! The resource types of the mesh: what a user may write, what is filled in, what is refused and with which words.
+//!
+//! The kinds, their defaults and the wording of their refusals are Knative's, so that manifests and habits carry over.
+//! What is Weft's own is an annotation under `weft.dev/`. Nothing here talks to anything: every function is pure.
+
+pub mod annotation;
+pub mod broker;
+pub mod broker_defaults;
+pub mod ce_overrides;
+pub mod condition;
+pub mod config_map;
+pub mod cron;
+pub mod delivery;
+pub mod destination;
+pub mod field_error;
+pub mod github_source;
+pub mod iso_duration;
+pub mod manifest;
+pub mod meta;
+pub mod name;
+pub mod namespace;
+pub mod object;
+pub mod ping_source;
+pub mod quantity;
+pub mod secret;
+pub mod trigger;
+
+pub use field_error::{FieldError, FieldErrors};
+pub use object::Object;

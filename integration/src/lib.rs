@@ -3,12 +3,15 @@
 //! What an event is, how it is kept, routed and delivered is decided elsewhere; here the parts are wired.
 
 pub mod admin;
+pub mod checkpoints;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod emit;
 pub mod endpoints;
+pub mod listen;
 pub mod output;
 pub mod resources;
 pub mod stop;

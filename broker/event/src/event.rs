@@ -1,5 +1,6 @@
 //! The event: context attributes and payload bytes.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -218,5 +219,15 @@ impl From<bool> for Value {
 impl From<i32> for Value {
     fn from(value: i32) -> Self {
         Self::Integer(value)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String(text) => f.write_str(text),
+            Self::Boolean(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+        }
     }
 }

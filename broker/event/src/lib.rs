@@ -2,6 +2,15 @@
 //!
 //! No async, no sockets, no files. Payload bytes are never parsed and never re-encoded.
 
-mod event;
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod builder;
+mod error;
+mod event;
+pub mod http;
+pub mod json;
+pub mod record;
+
+pub use builder::{EventBuilder, EventError};
+pub use error::ReadError;
 pub use event::{Attributes, Event, SpecVersion, Value, ValueRef};

@@ -1,0 +1,106 @@
+//! The `ConfigMap`: configuration of the mesh by key.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::annotation;
+use crate::meta::ObjectMeta;
+use crate::{FieldError, FieldErrors, name};
+
+/// Group and version.
+pub const API_VERSION: &str = "v1";
+/// The kind.
+pub const KIND: &str = "ConfigMap";
+/// Kubernetes' bound on the data of a `ConfigMap`, and of a Secret.
+pub const MAX_DATA_BYTES: usize = 1024 * 1024;
+
+/// A `ConfigMap`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigMap {
+    /// Always [`API_VERSION`].
+    pub api_version: String,
+    /// Always [`KIND`].
+    pub kind: String,
+    /// Name, labels, annotations.
+    pub metadata: ObjectMeta,
+    /// Texts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+    /// Bytes, as Base64.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub binary_data: BTreeMap<String, String>,
+    /// Whether it cannot change any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+}
+
+impl ConfigMap {
+    /// Fills in what the user left out.
+    pub fn defaults(&mut self) {
+        self.metadata.defaults();
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn validate(&self) -> FieldErrors {
+        let mut errors = self.metadata.validate();
+        errors.also(annotation::unknown(&self.metadata, KIND, &[]));
+        for (field, map) in [("data", &self.data), ("binaryData", &self.binary_data)] {
+            errors.also(validate_keys(map.keys()).via(field));
+        }
+        for key in self.binary_data.keys().filter(|key| self.data.contains_key(*key)) {
+            errors.push(FieldError::multiple_one_of([format!("binaryData[{key}]"), format!("data[{key}]")]));
+        }
+        let bytes = size(&self.data) + size(&self.binary_data);
+        if bytes > MAX_DATA_BYTES {
+            errors.push(too_large(bytes));
+        }
+        errors
+    }
+}
+
+/// Refuses malformed keys.
+pub(crate) fn validate_keys<'a>(keys: impl Iterator<Item = &'a String>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    for key in keys {
+        if let Err(rule) = name::config_key(key) {
+            errors.push(FieldError::invalid_key(key, format!("[{key}]")).with_details(rule));
+        }
+    }
+    errors
+}
+
+/// The complaint about too much data.
+pub(crate) fn too_large(bytes: usize) -> FieldError {
+    FieldError::new(format!("{bytes} bytes are too many"), ["data"]).with_details(format!("at most {MAX_DATA_BYTES}"))
+}
+
+fn size(map: &BTreeMap<String, String>) -> usize {
+    map.values().map(String::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_checked_and_unique() {
+        let text = r#"{"metadata":{"name":"c"},"data":{"a":"x","b c":"y"},"binaryData":{"a":"eA=="}}"#;
+        let mut map: ConfigMap = serde_json::from_str(text).unwrap();
+        map.defaults();
+        let refusal = map.validate().to_string();
+        assert!(refusal.starts_with("expected exactly one, got both: binaryData[a], data[a]\n"), "{refusal}");
+        assert!(refusal.contains("invalid key name \"b c\": data[b c]\na valid config key"), "{refusal}");
+    }
+
+    #[test]
+    fn data_has_a_bound() {
+        let mut map = ConfigMap { metadata: ObjectMeta::named("default", "c"), ..ConfigMap::default() };
+        map.data.insert("a".to_owned(), "x".repeat(MAX_DATA_BYTES));
+        assert!(map.validate().is_empty());
+        map.data.insert("b".to_owned(), "x".to_owned());
+        assert_eq!(map.validate().to_string(), "1048577 bytes are too many: data\nat most 1048576");
+    }
+}

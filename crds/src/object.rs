@@ -1,0 +1,375 @@
+//! Any of the kinds, and how one is read from JSON: strictly, so that a misspelt field is never ignored.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::broker::{self, Broker};
+use crate::broker_defaults::BrokerDefaults;
+use crate::config_map::{self, ConfigMap};
+use crate::github_source::{self, GitHubSource};
+use crate::meta::ObjectMeta;
+use crate::namespace::{self, Namespace};
+use crate::ping_source::{self, PingSource};
+use crate::secret::{self, Secret};
+use crate::trigger::{self, CesqlCheck, Trigger};
+use crate::FieldErrors;
+
+/// More unknown fields than this are not collected about one object.
+const MAX_UNKNOWN: usize = 32;
+
+/// The supported kinds, with their versions.
+pub const SUPPORTED: &[(&str, &str)] = &[
+    (broker::API_VERSION, broker::KIND),
+    (trigger::API_VERSION, trigger::KIND),
+    (ping_source::API_VERSION, ping_source::KIND),
+    (ping_source::API_VERSION_OLD, ping_source::KIND),
+    (github_source::API_VERSION, github_source::KIND),
+    (config_map::API_VERSION, config_map::KIND),
+    (secret::API_VERSION, secret::KIND),
+    (namespace::API_VERSION, namespace::KIND),
+];
+
+/// An object of any kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Object {
+    /// Takes events in and keeps them.
+    Broker(Broker),
+    /// Sends events to a subscriber.
+    Trigger(Trigger),
+    /// Makes events by the clock.
+    PingSource(PingSource),
+    /// Makes events of webhooks.
+    GitHubSource(GitHubSource),
+    /// Configures the mesh.
+    ConfigMap(ConfigMap),
+    /// Keeps values to itself.
+    Secret(Secret),
+    /// Keeps names apart.
+    Namespace(Namespace),
+}
+
+/// What defaulting and validation of any kind need from outside.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Checks the syntax of CESQL.
+    pub cesql: CesqlCheck<'a>,
+    /// What Brokers get that say nothing themselves.
+    pub broker_defaults: &'a BrokerDefaults,
+}
+
+impl fmt::Debug for Rules<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").field("broker_defaults", self.broker_defaults).finish_non_exhaustive()
+    }
+}
+
+/// What identifies an object. Kinds of different groups do not share names here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The kind.
+    pub kind: &'static str,
+    /// The namespace; empty for a Namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Why a JSON value is not an object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It does not say what it is.
+    #[error("{field} is missing")]
+    Unnamed {
+        /// `apiVersion` or `kind`.
+        field: &'static str,
+    },
+    /// It is of another kind or version.
+    #[error("{}", unsupported(.api_version, .kind))]
+    Unsupported {
+        /// Its version.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// It has fields that its kind has not. Worded as a Kubernetes API server does.
+    #[error("{}", unknown_fields(.api_version, .kind, .paths))]
+    UnknownFields {
+        /// Its version.
+        api_version: String,
+        /// Its kind.
+        kind: String,
+        /// The fields.
+        paths: Vec<String>,
+    },
+    /// A field has a value of another type.
+    #[error("{path}: {expected}")]
+    WrongType {
+        /// The field.
+        path: String,
+        /// What it must be.
+        expected: String,
+    },
+}
+
+impl DecodeError {
+    /// Always false: the value stays what it is.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+fn unsupported(api_version: &str, kind: &str) -> String {
+    let versions: Vec<_> = SUPPORTED.iter().filter(|known| known.1 == kind).map(|known| known.0).collect();
+    if versions.is_empty() {
+        let known: Vec<_> = SUPPORTED.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
+        return format!("no kind {kind:?} in version {api_version:?} is known; supported are {}", known.join(", "));
+    }
+    format!("{kind} has no version {api_version:?}; supported is {}", versions.join(" and "))
+}
+
+fn unknown_fields(api_version: &str, kind: &str, paths: &[String]) -> String {
+    let version = api_version.rsplit('/').next().unwrap_or(api_version);
+    let fields: Vec<_> = paths.iter().map(|path| format!("unknown field {path:?}")).collect();
+    let fields = fields.join(", ");
+    format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}")
+}
+
+impl Object {
+    /// Reads an object, strictly. Null means absent, as in Kubernetes.
+    ///
+    /// # Errors
+    /// When it is of no supported kind, has unknown fields, or a field of another type.
+    pub fn from_value(mut value: Value) -> Result<Self, DecodeError> {
+        drop_nulls(&mut value);
+        let api_version = header(&value, "apiVersion")?;
+        let kind = header(&value, "kind")?;
+        if !SUPPORTED.contains(&(api_version.as_str(), kind.as_str())) {
+            return Err(DecodeError::Unsupported { api_version, kind });
+        }
+        let mut unknown = Vec::new();
+        let object = match kind.as_str() {
+            broker::KIND => decode(value, &mut unknown).map(Self::Broker),
+            trigger::KIND => decode(value, &mut unknown).map(Self::Trigger),
+            ping_source::KIND => decode(value, &mut unknown).map(Self::PingSource),
+            github_source::KIND => decode(value, &mut unknown).map(Self::GitHubSource),
+            config_map::KIND => decode(value, &mut unknown).map(Self::ConfigMap),
+            secret::KIND => decode(value, &mut unknown).map(Self::Secret),
+            _ => decode(value, &mut unknown).map(Self::Namespace),
+        }?;
+        if unknown.is_empty() {
+            Ok(object)
+        } else {
+            Err(DecodeError::UnknownFields { api_version, kind, paths: unknown })
+        }
+    }
+
+    /// Fills in what the user left out.
+    pub fn defaults(&mut self, rules: &Rules<'_>) {
+        match self {
+            Self::Broker(broker) => broker.defaults(rules.broker_defaults),
+            Self::Trigger(trigger) => trigger.defaults(),
+            Self::PingSource(source) => source.defaults(),
+            Self::GitHubSource(source) => source.defaults(),
+            Self::ConfigMap(map) => map.defaults(),
+            Self::Secret(secret) => secret.defaults(),
+            Self::Namespace(_) => {}
+        }
+    }
+
+    /// What is wrong with it, once defaults are filled in.
+    #[must_use]
+    pub fn validate(&self, rules: &Rules<'_>) -> FieldErrors {
+        match self {
+            Self::Broker(broker) => broker.validate(rules.broker_defaults),
+            Self::Trigger(trigger) => trigger.validate(rules.cesql),
+            Self::PingSource(source) => source.validate(),
+            Self::GitHubSource(source) => source.validate(),
+            Self::ConfigMap(map) => map.validate(),
+            Self::Secret(secret) => secret.validate(),
+            Self::Namespace(namespace) => namespace.validate(),
+        }
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Broker(broker) => &broker.metadata,
+            Self::Trigger(trigger) => &trigger.metadata,
+            Self::PingSource(source) => &source.metadata,
+            Self::GitHubSource(source) => &source.metadata,
+            Self::ConfigMap(map) => &map.metadata,
+            Self::Secret(secret) => &secret.metadata,
+            Self::Namespace(namespace) => &namespace.metadata,
+        }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Broker(_) => broker::KIND,
+            Self::Trigger(_) => trigger::KIND,
+            Self::PingSource(_) => ping_source::KIND,
+            Self::GitHubSource(_) => github_source::KIND,
+            Self::ConfigMap(_) => config_map::KIND,
+            Self::Secret(_) => secret::KIND,
+            Self::Namespace(_) => namespace::KIND,
+        }
+    }
+
+    /// What identifies it.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        Key { kind: self.kind(), namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+    }
+}
+
+fn header(value: &Value, field: &'static str) -> Result<String, DecodeError> {
+    let Value::Object(map) = value else {
+        return Err(DecodeError::WrongType { path: String::new(), expected: must_be("a map", value) });
+    };
+    match map.get(field) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        None | Some(Value::String(_)) => Err(DecodeError::Unnamed { field }),
+        Some(other) => Err(DecodeError::WrongType { path: field.to_owned(), expected: must_be("a string", other) }),
+    }
+}
+
+/// Removes fields that are null. The depth of the value is bounded by whoever parsed it.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Reads a value of any type, collecting the fields that the type has not.
+pub(crate) fn decode<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> Result<T, DecodeError> {
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
+    let read = serde_ignored::deserialize(tracked, |path| {
+        let path = ignored_path(&path);
+        // What a server wrote may be newer than this program.
+        if !path.starts_with("status.") && unknown.len() < MAX_UNKNOWN {
+            unknown.push(path);
+        }
+    });
+    read.map_err(|error| {
+        let (path, found) = tracked_path(&track.path(), &value);
+        let error = error.to_string();
+        let expected = match (error.split_once(", expected "), found) {
+            (Some((_, expected)), Some(found)) => must_be(expected, found),
+            _ => "has a value of the wrong type".to_owned(),
+        };
+        DecodeError::WrongType { path, expected }
+    })
+}
+
+/// What a field must be, in words. The value is not repeated: it may be a secret.
+fn must_be(expected: &str, found: &Value) -> String {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    };
+    let scalar = matches!(found, "null" | "true or false" | "a number");
+    match expected {
+        "a string" if scalar => format!("must be a string, not {found}; quote it"),
+        "a string" => format!("must be a string, not {found}"),
+        "a boolean" => format!("must be true or false, not {found}"),
+        "a sequence" => format!("must be a list, not {found}"),
+        "i32" | "i64" | "u32" | "u64" if found == "a number" => "must be a whole number that is not as large".to_owned(),
+        "i32" | "i64" | "u32" | "u64" => format!("must be a whole number, not {found}"),
+        _ => format!("must be a mapping, not {found}"),
+    }
+}
+
+/// Fields whose keys are the user's own, not the names of fields.
+const MAPS: [&str; 11] = [
+    "labels", "annotations", "data", "stringData", "binaryData", "attributes", "exact", "prefix", "suffix", "extensions",
+    "namespaceDefaults",
+];
+
+fn push_key(path: &mut String, parent: Option<&str>, key: &str) {
+    if parent.is_some_and(|parent| MAPS.contains(&parent) || parent == "brokerClasses") {
+        path.push('[');
+        path.push_str(key);
+        path.push(']');
+    } else {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key);
+    }
+}
+
+fn tracked_path<'v>(tracked: &serde_path_to_error::Path, root: &'v Value) -> (String, Option<&'v Value>) {
+    let (mut path, mut parent, mut value) = (String::new(), None, Some(root));
+    for segment in tracked {
+        match segment {
+            serde_path_to_error::Segment::Seq { index } => {
+                path.push_str(&format!("[{index}]"));
+                value = value.and_then(|value| value.get(index));
+                parent = None;
+            }
+            serde_path_to_error::Segment::Map { key } | serde_path_to_error::Segment::Enum { variant: key } => {
+                push_key(&mut path, parent, key);
+                value = value.and_then(|value| value.get(key));
+                parent = Some(key.as_str());
+            }
+            serde_path_to_error::Segment::Unknown => {}
+        }
+    }
+    (path, value)
+}
+
+fn ignored_path(ignored: &serde_ignored::Path<'_>) -> String {
+    fn write<'p>(ignored: &'p serde_ignored::Path<'_>, path: &mut String) -> Option<&'p str> {
+        match ignored {
+            serde_ignored::Path::Root => None,
+            serde_ignored::Path::Seq { parent, index } => {
+                write(parent, path);
+                path.push_str(&format!("[{index}]"));
+                None
+            }
+            serde_ignored::Path::Map { parent, key } => {
+                let above = write(parent, path);
+                push_key(path, above, key);
+                Some(key)
+            }
+            serde_ignored::Path::Some { parent }
+            | serde_ignored::Path::NewtypeStruct { parent }
+            | serde_ignored::Path::NewtypeVariant { parent } => write(parent, path),
+        }
+    }
+    let mut path = String::new();
+    write(ignored, &mut path);
+    path
+}
+
+#[cfg(test)]
+mod tests;

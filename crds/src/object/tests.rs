@@ -1,0 +1,76 @@
+//! Reading objects: what they are, and what is refused before validation.
+
+use serde_json::json;
+
+use super::*;
+
+fn refusal(value: Value) -> String {
+    Object::from_value(value).unwrap_err().to_string()
+}
+
+fn trigger(spec: Value) -> Value {
+    json!({"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": "t"}, "spec": spec})
+}
+
+#[test]
+fn every_supported_kind_is_read_and_written_back() {
+    for (api_version, kind) in SUPPORTED {
+        let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}});
+        let object = Object::from_value(value).unwrap();
+        assert_eq!(object.kind(), *kind);
+        assert_eq!(object.key().to_string(), format!("{kind} n/x"));
+        let written = serde_json::to_value(&object).unwrap();
+        assert_eq!(written["apiVersion"], *api_version);
+        assert_eq!(Object::from_value(written).unwrap(), object);
+    }
+}
+
+#[test]
+fn unknown_kinds_and_versions_are_refused_with_what_is_supported() {
+    let kind = refusal(json!({"apiVersion": "apps/v1", "kind": "Deployment"}));
+    let start = "no kind \"Deployment\" in version \"apps/v1\" is known; supported are Broker (eventing.knative.dev/v1), ";
+    assert!(kind.starts_with(start), "{kind}");
+    let version = refusal(json!({"apiVersion": "eventing.knative.dev/v1beta1", "kind": "Broker"}));
+    assert_eq!(version, "Broker has no version \"eventing.knative.dev/v1beta1\"; supported is eventing.knative.dev/v1");
+    assert_eq!(refusal(json!({"kind": "Broker"})), "apiVersion is missing");
+    assert_eq!(refusal(json!({"apiVersion": "v1", "kind": null})), "kind is missing");
+    assert_eq!(refusal(json!({"apiVersion": 1, "kind": "Broker"})), "apiVersion: must be a string, not a number; quote it");
+    assert_eq!(refusal(json!([])), ": must be a mapping, not a list");
+}
+
+#[test]
+fn all_unknown_fields_are_named_as_kubernetes_names_them() {
+    let refused = refusal(trigger(json!({"brokr": "b", "filters": [{"not": {"regex": {}}}], "subscriber": {"url": "x"}})));
+    let expected = "Trigger in version \"v1\" cannot be handled as a Trigger: strict decoding error: \
+        unknown field \"spec.brokr\", unknown field \"spec.filters[0].not.regex\", unknown field \"spec.subscriber.url\"";
+    assert_eq!(refused, expected);
+}
+
+#[test]
+fn types_are_checked_and_named() {
+    let cases = [
+        (json!({"broker": 1}), "spec.broker: must be a string, not a number; quote it"),
+        (json!({"broker": true}), "spec.broker: must be a string, not true or false; quote it"),
+        (json!({"broker": {}}), "spec.broker: must be a string, not a mapping"),
+        (json!({"filters": {}}), "spec.filters: must be a list, not a mapping"),
+        (json!({"filters": [1]}), "spec.filters[0]: must be a mapping, not a number"),
+        (json!({"filters": [{"exact": {"type": 5}}]}), "spec.filters[0].exact[type]: must be a string, not a number; quote it"),
+        (json!({"delivery": {"retry": "3"}}), "spec.delivery.retry: must be a whole number, not a string"),
+        (json!({"delivery": {"retry": 3_000_000_000_u32}}), "spec.delivery.retry: must be a whole number that is not as large"),
+        (json!("x"), "spec: must be a mapping, not a string"),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(refusal(trigger(spec)), expected);
+    }
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"token": 12345}});
+    assert_eq!(refusal(secret), "stringData[token]: must be a string, not a number; quote it");
+}
+
+#[test]
+fn null_means_absent_and_an_unknown_status_is_tolerated() {
+    let mut value = trigger(json!({"broker": "b", "filter": null, "delivery": null, "subscriber": {"uri": "http://s/", "ref": null}}));
+    value["metadata"]["labels"] = Value::Null;
+    value["status"] = json!({"conditions": [], "newer": {"field": 1}});
+    let Object::Trigger(trigger) = Object::from_value(value).unwrap() else { panic!("not a Trigger") };
+    assert_eq!(trigger.spec.filter, None);
+}

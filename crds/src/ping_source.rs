@@ -1,0 +1,217 @@
+//! The ping source: an event by the clock.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::annotation;
+use crate::ce_overrides::CloudEventOverrides;
+use crate::condition::Status;
+use crate::cron::{self, Schedule};
+use crate::destination::Destination;
+use crate::meta::ObjectMeta;
+use crate::trigger::json_complaint;
+use crate::{FieldError, FieldErrors};
+
+/// Group and version.
+pub const API_VERSION: &str = "sources.knative.dev/v1";
+/// An older version of the same shape.
+pub const API_VERSION_OLD: &str = "sources.knative.dev/v1beta2";
+/// The kind.
+pub const KIND: &str = "PingSource";
+/// The schedule of a source that names none: every minute.
+pub const DEFAULT_SCHEDULE: &str = "* * * * *";
+
+/// A ping source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PingSource {
+    /// [`API_VERSION`] or [`API_VERSION_OLD`].
+    pub api_version: String,
+    /// Always [`KIND`].
+    pub kind: String,
+    /// Name, labels, annotations.
+    pub metadata: ObjectMeta,
+    /// What the user wants.
+    pub spec: PingSourceSpec,
+    /// What the controller says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+/// What the user wants of a ping source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PingSourceSpec {
+    /// When: a cron expression.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub schedule: String,
+    /// The time zone of the schedule; UTC if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub timezone: String,
+    /// The media type of the data.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_type: String,
+    /// The data, as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub data: String,
+    /// The data, as Base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub data_base64: String,
+    /// Where the events go.
+    pub sink: Destination,
+    /// Extensions to set on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ce_overrides: Option<CloudEventOverrides>,
+}
+
+impl PingSource {
+    /// Fills in what the user left out.
+    pub fn defaults(&mut self) {
+        self.metadata.defaults();
+        if self.spec.schedule.is_empty() {
+            DEFAULT_SCHEDULE.clone_into(&mut self.spec.schedule);
+        }
+        self.spec.sink.defaults(&self.metadata.namespace);
+    }
+
+    /// What is wrong with it, once defaults are filled in.
+    #[must_use]
+    pub fn validate(&self) -> FieldErrors {
+        let mut errors = self.metadata.validate();
+        errors.also(self.spec.validate().via("spec"));
+        errors.also(annotation::unknown(&self.metadata, KIND, &[]));
+        errors
+    }
+}
+
+impl PingSourceSpec {
+    /// The schedule without its time zone, and the time zone from either place.
+    #[must_use]
+    pub fn timing(&self) -> Schedule<'_> {
+        if self.timezone.is_empty() {
+            Schedule::split(&self.schedule)
+        } else {
+            Schedule { timezone: Some(&self.timezone), expression: &self.schedule }
+        }
+    }
+
+    /// The data of each event; nothing if `dataBase64` is not Base64.
+    #[must_use]
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        if self.data_base64.is_empty() {
+            Some(self.data.clone().into_bytes())
+        } else {
+            STANDARD.decode(&self.data_base64).ok()
+        }
+    }
+
+    fn validate(&self) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let timing = self.timing();
+        if let Some(Err(error)) = timing.timezone.map(cron::check_timezone) {
+            errors.push(FieldError::invalid(error, "timezone"));
+        } else if let Err(error) = cron::check(timing.expression) {
+            errors.push(FieldError::invalid(error, "schedule"));
+        }
+        errors.also(self.sink.validate(None).via("sink"));
+        errors.also(self.validate_data());
+        if let Some(overrides) = &self.ce_overrides {
+            errors.also(overrides.validate().via("ceOverrides"));
+        }
+        errors
+    }
+
+    fn validate_data(&self) -> FieldErrors {
+        let json = self.content_type == "application/json";
+        let checked = match (self.data.is_empty(), self.data_base64.is_empty()) {
+            (true, true) => return FieldErrors::new(),
+            (false, false) => return FieldError::multiple_one_of(["data", "dataBase64"]).into(),
+            (false, true) if json => check_json(self.data.as_bytes()).map_err(|error| (error, "data")),
+            (false, true) => Ok(()),
+            (true, false) => match STANDARD.decode(&self.data_base64) {
+                Ok(bytes) if json => check_json(&bytes).map_err(|error| (error, "dataBase64")),
+                Ok(_) => Ok(()),
+                Err(error) => Err((error.to_string(), "dataBase64")),
+            },
+        };
+        match checked {
+            Ok(()) => FieldErrors::new(),
+            Err((error, field)) => FieldError::invalid(error, field).into(),
+        }
+    }
+}
+
+/// Knative wants an object where the media type says JSON.
+fn check_json(bytes: &[u8]) -> Result<(), String> {
+    let kind = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(_) | Value::Null) => return Ok(()),
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Err(error) => return Err(json_complaint(&error)),
+    };
+    Err(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(spec: &str) -> PingSource {
+        let mut source: PingSource =
+            serde_json::from_str(&format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#)).unwrap();
+        source.defaults();
+        source
+    }
+
+    fn refusal(spec: &str) -> String {
+        source(&spec.replacen('{', r#"{"sink":{"uri":"http://s/"},"#, 1)).validate().to_string()
+    }
+
+    #[test]
+    fn a_source_without_schedule_fires_every_minute() {
+        let source = source(r#"{"sink":{"ref":{"apiVersion":"v1","kind":"Service","name":"s"}}}"#);
+        assert_eq!(source.validate().to_string(), "");
+        assert_eq!(source.spec.timing(), Schedule { timezone: None, expression: "* * * * *" });
+        assert_eq!(source.spec.sink.reference.unwrap().namespace, "default");
+    }
+
+    #[test]
+    fn a_time_zone_stands_in_either_place() {
+        assert_eq!(refusal(r#"{"schedule":"0 9 * * *","timezone":"Europe/Berlin"}"#), "");
+        assert_eq!(refusal(r#"{"schedule":"CRON_TZ=Europe/Berlin 0 9 * * *"}"#), "");
+        let expected = "invalid value: provided bad location Mars: unknown time zone Mars: spec.timezone";
+        assert_eq!(refusal(r#"{"schedule":"0 9 * * *","timezone":"Mars"}"#), expected);
+    }
+
+    #[test]
+    fn json_data_is_an_object() {
+        let json = |data: &str| refusal(&format!(r#"{{"contentType":"application/json","data":{data:?}}}"#));
+        assert_eq!(json("{}"), "");
+        let array = "invalid value: json: cannot unmarshal array into Go value of type map[string]interface {}: spec.data";
+        assert_eq!(json("[]"), array);
+        assert!(json("{x}").starts_with("invalid value: "));
+        assert_eq!(refusal(r#"{"contentType":"text/plain","data":"[]"}"#), "");
+    }
+
+    #[test]
+    fn base64_data_is_decoded() {
+        assert_eq!(source(r#"{"dataBase64":"aGk="}"#).spec.payload().unwrap(), b"hi");
+        assert_eq!(source(r#"{"data":"hi"}"#).spec.payload().unwrap(), b"hi");
+        assert!(refusal(r#"{"dataBase64":"%"}"#).ends_with(": spec.dataBase64"));
+        let broken = r#"{"contentType":"application/json","dataBase64":"ew=="}"#;
+        assert_eq!(refusal(broken), "invalid value: unexpected end of JSON input: spec.dataBase64");
+    }
+
+    #[test]
+    fn overrides_and_annotations_are_checked() {
+        let refused = refusal(r#"{"ceOverrides":{"extensions":{"a-b":"x"}}}"#);
+        assert_eq!(refused, "invalid key name \"a-b\": spec.ceOverrides.extensions\nkeys are expected to be alphanumeric");
+        let mut source = source(r#"{"sink":{"uri":"http://s/"}}"#);
+        source.metadata.annotations.insert("weft.dev/order".to_owned(), "key".to_owned());
+        assert!(source.validate().to_string().ends_with("a PingSource has no annotations under weft.dev/"));
+    }
+}

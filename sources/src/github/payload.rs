@@ -1,0 +1,199 @@
+//! Looks into a payload without building it: a field is found in the bytes, the rest is skipped.
+//!
+//! GitHub's payloads grow fields all the time and use one name for different shapes in different events, so a field
+//! of an unexpected type is treated as absent, never as an error.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+/// Why a payload cannot be read.
+#[derive(Debug, Error)]
+pub enum PayloadError {
+    /// It is JSON, or at least begins like it, but not an object.
+    #[error("the payload is not a JSON object")]
+    NotAnObject,
+    /// It is not JSON.
+    #[error("the payload is not valid JSON")]
+    NotJson(#[source] serde_json::Error),
+}
+
+impl PayloadError {
+    /// Never: the same bytes stay what they are.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// A payload whose syntax was checked and whose top level was taken apart.
+#[derive(Debug)]
+pub(super) struct Payload<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'a> Payload<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, PayloadError> {
+        // JSON's white space and no more; a byte order mark is not JSON.
+        let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+        match first {
+            Some(b'{') => {
+                serde_json::from_slice::<Object<'a>>(bytes).map(|object| Self(object.0))
+            }
+            _ => match serde_json::from_slice::<IgnoredAny>(bytes) {
+                Ok(_) => return Err(PayloadError::NotAnObject),
+                Err(error) => Err(error),
+            },
+        }
+        .map_err(PayloadError::NotJson)
+    }
+
+    /// The value at a path of names separated by dots.
+    fn at(&self, path: &str) -> Option<&'a RawValue> {
+        let mut names = path.split('.');
+        let mut value = *self.0.get(names.next()?)?;
+        for name in names {
+            value = member(value, name)?;
+        }
+        Some(value)
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&self, path: &str) -> Option<String> {
+        read::<Cow<'a, str>>(self.at(path)?).map(Cow::into_owned).filter(|text| !text.is_empty())
+    }
+
+    /// A whole number.
+    pub(super) fn number(&self, path: &str) -> Option<i64> {
+        read(self.at(path)?)
+    }
+
+    /// A truth.
+    pub(super) fn flag(&self, path: &str) -> Option<bool> {
+        read(self.at(path)?)
+    }
+
+    /// A text, or a number as text: what subjects are made of.
+    pub(super) fn label(&self, path: &str) -> Option<String> {
+        self.text(path).or_else(|| self.number(path).map(|number| number.to_string()))
+    }
+
+    /// The texts called `name` in the objects of the list at `path`.
+    pub(super) fn texts(&self, path: &str, name: &str) -> Vec<String> {
+        let list: Option<Vec<&'a RawValue>> = self.at(path).and_then(read);
+        let text = |entry| read::<Cow<'a, str>>(member(entry, name)?).map(Cow::into_owned);
+        list.unwrap_or_default().into_iter().filter_map(text).collect()
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// One member of an object.
+fn member<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    if !value.get().starts_with('{') {
+        return None;
+    }
+    let Object(members) = read(value)?;
+    members.get(name).copied()
+}
+
+/// The members of an object; of several with one name the last counts, as in most parsers.
+struct Object<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = HashMap::new();
+        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+            members.insert(name, value);
+        }
+        Ok(Object(members))
+    }
+}
+
+/// A member's name, borrowed unless it holds escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::{Payload, PayloadError};
+
+    fn parse(text: &str) -> Payload<'_> {
+        Payload::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_by_path() {
+        let payload = parse(r#" {"a":{"b":{"c":"x"},"n":7},"t":true,"é":"ü"}"#);
+        assert_eq!(payload.text("a.b.c").as_deref(), Some("x"));
+        assert_eq!(payload.number("a.n"), Some(7));
+        assert_eq!(payload.label("a.n").as_deref(), Some("7"));
+        assert_eq!(payload.flag("t"), Some(true));
+        assert_eq!(payload.text("é").as_deref(), Some("ü"));
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_absent() {
+        let payload = parse(r#"{"a":"text","n":1.5,"o":null,"l":[1],"e":""}"#);
+        assert_eq!(payload.text("a.b"), None);
+        assert_eq!(payload.number("a"), None);
+        assert_eq!(payload.number("n"), None);
+        assert_eq!(payload.text("o"), None);
+        assert_eq!(payload.text("l.0"), None);
+        assert_eq!(payload.text("e"), None);
+        assert_eq!(payload.flag("missing"), None);
+    }
+
+    #[test]
+    fn lists_yield_what_fits() {
+        let payload = parse(r#"{"pages":[{"page_name":"Home"},7,{"page_name":3},{"page_name":"Main"}]}"#);
+        assert_eq!(payload.texts("pages", "page_name"), ["Home", "Main"]);
+        assert!(payload.texts("other", "page_name").is_empty());
+    }
+
+    #[test]
+    fn of_members_with_one_name_the_last_counts() {
+        assert_eq!(parse(r#"{"a":1,"a":2}"#).number("a"), Some(2));
+    }
+
+    #[test]
+    fn escaped_names_and_texts_are_unescaped() {
+        assert_eq!(parse(r#"{"\u0061":"x\ny"}"#).text("a").as_deref(), Some("x\ny"));
+    }
+
+    #[test]
+    fn only_objects_are_payloads() {
+        for text in ["[]", "7", "null", r#""x""#, r#"[{"a":1}]"#] {
+            assert!(matches!(Payload::parse(text.as_bytes()), Err(PayloadError::NotAnObject)));
+        }
+        for bytes in [&b""[..], b"{", b"{}x", b"{\"a\":}", b"\xef\xbb\xbf{}", b"{\"a\":\"\xff\"}"] {
+            assert!(matches!(Payload::parse(bytes), Err(PayloadError::NotJson(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn depth_does_not_exhaust_the_stack() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        let text = Payload::parse(deep.as_bytes()).ok().and_then(|payload| payload.text("a"));
+        assert_eq!(text, None);
+    }
+}

@@ -1,0 +1,296 @@
+//! Ping: an event at each tick of a schedule, with the attributes Knative's PingSource gives it.
+//!
+//! A tick that cannot be stored is tried again until it is, or until a later tick has taken its place. Ticks that
+//! passed while nothing ran are not made up for, beyond [`CATCH_UP`]; they are counted and reported.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use broker_event::{Event, EventBuilder, EventError};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use uuid::Builder;
+
+use crate::backoff::{Backoff, roll};
+use crate::source::{Context, Source, SourceError};
+use crate::status::Condition;
+
+mod schedule;
+
+pub use schedule::{Missed, Schedule, ScheduleError};
+
+/// How late a tick is still worth an event when later ones are due already: a restart, a change of configuration or
+/// a short outage of the sink then loses none, and at one tick a second no more than 60 come late at once.
+const CATCH_UP: SignedDuration = SignedDuration::from_secs(60);
+
+/// Waits between attempts to store a tick. Half a minute at most: an outage that ends should be noticed before users do.
+const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
+
+/// The longest pause a sink can ask for; beyond that it is tried anyway.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Makes an event at each tick of a schedule.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PingSource {
+    /// When: see [`Schedule::parse`].
+    #[serde(default = "every_minute")]
+    pub schedule: String,
+    /// Name of the time zone the schedule is meant in; UTC by default.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// Media type of the data.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// The data as text.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// The data in base64; excludes `data`.
+    #[serde(default)]
+    pub data_base64: Option<String>,
+}
+
+/// A checked [`PingSource`] at work.
+#[derive(Debug)]
+struct Beat {
+    schedule: Schedule,
+    event: Template,
+    /// The last tick that was dealt with.
+    last: Timestamp,
+}
+
+/// What the events of one source have in common.
+#[derive(Debug)]
+struct Template {
+    namespace: Arc<str>,
+    name: Arc<str>,
+    content_type: Option<String>,
+    data: Option<Bytes>,
+}
+
+/// What is remembered between runs. The schedule is part of it: ticks of another schedule say nothing about this one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    schedule: String,
+    last: Timestamp,
+}
+
+/// How an attempt to store a tick ended.
+enum Stored {
+    Yes,
+    /// Not, and a later tick is due.
+    Superseded,
+    /// Not, and never: the sink refuses it.
+    Refused,
+    /// The source was asked to stop.
+    Stopped,
+}
+
+fn every_minute() -> String {
+    "* * * * *".to_owned()
+}
+
+impl Source for PingSource {
+    const KIND: &'static str = "PingSource";
+    const EXAMPLE: &'static str = r#"{
+  "schedule": "*/10 * * * * *",
+  "timezone": "Europe/Zurich",
+  "contentType": "application/json",
+  "data": "{\"message\": \"hello\"}"
+}"#;
+
+    async fn run(self, ctx: Context) -> Result<(), SourceError> {
+        let mut beat = Beat::start(self, &ctx).await?;
+        ctx.report.running();
+        loop {
+            let Some(due) = beat.next(&ctx) else {
+                // The schedule has no more ticks before the year 5000.
+                ctx.stop.cancelled().await;
+                return Ok(());
+            };
+            tokio::select! {
+                biased;
+                () = ctx.stop.cancelled() => return Ok(()),
+                () = ctx.clock.sleep_until(due) => {}
+            }
+            if let Some(missed) = beat.skip(ctx.clock.now(), CATCH_UP) {
+                report_missed(&ctx, &missed, "the machine slept or was overloaded");
+                continue;
+            }
+            match beat.store(&ctx, due).await? {
+                Stored::Stopped => return Ok(()),
+                Stored::Yes => {}
+                Stored::Refused => report_missed(&ctx, &Missed::one(due), "the sink refused it"),
+                Stored::Superseded => {
+                    report_missed(&ctx, &Missed::one(due), "the sink did not take it in time");
+                }
+            }
+            beat.last = due;
+            beat.remember(&ctx).await;
+        }
+    }
+}
+
+impl Beat {
+    async fn start(config: PingSource, ctx: &Context) -> Result<Self, SourceError> {
+        let schedule = Schedule::parse(&config.schedule, config.timezone.as_deref())
+            .map_err(|error| SourceError::Config(error.to_string()))?;
+        let event = Template::new(config, ctx)?;
+        // Built once for nothing, so that an attribute that cannot be is found now and not at the first tick.
+        let now = ctx.clock.now();
+        event.at(now).map_err(|error| SourceError::Config(error.to_string()))?;
+        let mut beat = Self { schedule, event, last: now };
+        if let Some(last) = beat.recall(ctx).await {
+            // A checkpoint from the future was written under a clock that was wrong.
+            beat.last = last.min(now);
+            match beat.skip(now, CATCH_UP) {
+                Some(missed) => report_missed(ctx, &missed, "the source was not running"),
+                None => ctx.report.condition(Condition::good(Condition::PUNCTUAL, "NoTickMissed")),
+            }
+        }
+        beat.remember(ctx).await;
+        Ok(beat)
+    }
+
+    /// The next tick.
+    fn next(&mut self, ctx: &Context) -> Option<Timestamp> {
+        let now = ctx.clock.now();
+        if self.last > now.saturating_add(CATCH_UP).unwrap_or(Timestamp::MAX) {
+            // The clock was set back; without this there would be no tick until it has caught up.
+            self.last = now;
+        }
+        self.schedule.next(self.last)
+    }
+
+    /// Passes over the ticks that are more than `late` behind `now`.
+    fn skip(&mut self, now: Timestamp, late: SignedDuration) -> Option<Missed> {
+        let limit = now.saturating_sub(late).unwrap_or(Timestamp::MIN);
+        let missed = self.schedule.missed(self.last, limit)?;
+        self.last = missed.last;
+        Some(missed)
+    }
+
+    /// Hands over the event of the tick at `due`, again and again where that can help.
+    async fn store(&self, ctx: &Context, due: Timestamp) -> Result<Stored, SourceError> {
+        let event = self.event.at(due).map_err(|error| SourceError::Config(error.to_string()))?;
+        let superseded = self.schedule.next(due).unwrap_or(Timestamp::MAX);
+        let give_up = due.saturating_add(CATCH_UP).unwrap_or(Timestamp::MAX).max(superseded);
+        let mut failures = 0;
+        loop {
+            let error = tokio::select! {
+                biased;
+                sent = ctx.emit.send(vec![event.clone()]) => match sent {
+                    Ok(()) => return Ok(Stored::Yes),
+                    Err(error) => error,
+                },
+                () = ctx.stop.cancelled() => return Ok(Stored::Stopped),
+            };
+            if !error.is_retryable() {
+                return Ok(Stored::Refused);
+            }
+            if ctx.clock.now() >= give_up {
+                return Ok(Stored::Superseded);
+            }
+            failures += 1;
+            let asked = error.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
+            tokio::select! {
+                biased;
+                () = ctx.stop.cancelled() => return Ok(Stored::Stopped),
+                () = sleep(RETRY.wait(failures, roll()).max(asked)) => {}
+            }
+        }
+    }
+
+    /// The last tick dealt with before this run.
+    async fn recall(&self, ctx: &Context) -> Option<Timestamp> {
+        let bytes = match ctx.checkpoint.load().await {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint cannot be read; missed ticks are unknown");
+                return None;
+            }
+        };
+        let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
+        (remembered.schedule == self.schedule.as_str()).then_some(remembered.last)
+    }
+
+    async fn remember(&self, ctx: &Context) {
+        let remembered =
+            Remembered { schedule: self.schedule.as_str().to_owned(), last: self.last };
+        let saved = match serde_json::to_vec(&remembered) {
+            Ok(bytes) => ctx.checkpoint.save(bytes).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = saved {
+            // The tick itself is safe. After a restart it may come again, with the same id.
+            tracing::warn!(%error, "the checkpoint cannot be saved");
+        }
+    }
+}
+
+impl Template {
+    fn new(config: PingSource, ctx: &Context) -> Result<Self, SourceError> {
+        let absent = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let data = match (absent(config.data), absent(config.data_base64)) {
+            (Some(_), Some(_)) => {
+                let both = "data, dataBase64: only one of them can be set";
+                return Err(SourceError::Config(both.to_owned()));
+            }
+            (Some(text), None) => Some(Bytes::from(text)),
+            (None, Some(encoded)) => Some(Bytes::from(STANDARD.decode(encoded.trim()).map_err(
+                |error| SourceError::Config(format!("dataBase64: not base64: {error}")),
+            )?)),
+            (None, None) => None,
+        };
+        Ok(Self {
+            namespace: Arc::clone(&ctx.namespace),
+            name: Arc::clone(&ctx.name),
+            content_type: absent(config.content_type),
+            data,
+        })
+    }
+
+    fn at(&self, tick: Timestamp) -> Result<Event, EventError> {
+        let source =
+            format!("/apis/v1/namespaces/{}/pingsources/{}", self.namespace, self.name);
+        let mut builder =
+            EventBuilder::new(self.id(tick).as_str(), source.as_str(), "dev.knative.sources.ping")
+                .time(tick.to_string());
+        if let Some(content_type) = &self.content_type {
+            builder = builder.data_content_type(content_type.as_str());
+        }
+        if let Some(data) = &self.data {
+            builder = builder.data(data.clone());
+        }
+        builder.build()
+    }
+
+    /// A UUID that depends on the source and the tick alone, so that a tick sent twice (after a crash, a timeout, or
+    /// by two replicas while one takes over) can be told from two ticks.
+    fn id(&self, tick: Timestamp) -> String {
+        let mut hash = Sha256::new();
+        for part in [&*self.namespace, "/", &*self.name, "@", &tick.to_string()] {
+            hash.update(part.as_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    }
+}
+
+/// Counts, logs and reports ticks that no event was made of.
+fn report_missed(ctx: &Context, missed: &Missed, why: &str) {
+    ctx.metrics.missed(missed.count);
+    let message = format!("{missed}: {why}");
+    tracing::warn!(namespace = &*ctx.namespace, name = &*ctx.name, "{message}");
+    ctx.report.condition(Condition::bad(Condition::PUNCTUAL, "TicksMissed", message));
+}
+
+#[cfg(test)]
+mod tests;

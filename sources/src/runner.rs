@@ -1,0 +1,261 @@
+//! Runs the sources it is told to, and keeps running them.
+//!
+//! The runner is handed the whole set of wanted sources and works out what to start, restart and stop; what triggered
+//! the hand-over does not matter. Sources themselves know nothing about restarts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::clock::Clock;
+use crate::emit::{Emit, Emitter, Overrides, Sink};
+use crate::kinds::Config;
+use crate::metrics::Metrics;
+use crate::source::Context;
+use crate::status::{Board, Key, Status};
+use crate::webhook::Hooks;
+
+mod supervise;
+
+use supervise::{Supervised, supervise};
+
+/// The longest [`Runner::stop`] takes: sources are cut off after a second, and removing a checkpoint is one unlink.
+/// Only a source that blocks its thread needs longer, and waiting for it would help nobody.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A source that should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSpec {
+    /// Namespace of the resource.
+    pub namespace: Arc<str>,
+    /// Name of the resource.
+    pub name: Arc<str>,
+    /// Where its events go.
+    pub sink: Sink,
+    /// Extensions set on its events.
+    pub ce_overrides: Overrides,
+    /// What it does.
+    pub config: Config,
+}
+
+/// What sources reach the world through.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Takes the events.
+    pub emit: Arc<dyn Emit>,
+    /// Keeps the checkpoints.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// Brings the requests of web hooks.
+    pub hooks: Hooks,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// The handle on all running sources. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Runner(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ports: Ports,
+    board: Arc<Board>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    sources: Mutex<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    running: HashMap<Key, Running>,
+    /// The ends of sources that were removed; a successor under the same key waits for it.
+    leaving: HashMap<Key, CancellationToken>,
+    generation: u64,
+}
+
+/// A source under supervision.
+#[derive(Debug)]
+struct Running {
+    spec: SourceSpec,
+    stop: CancellationToken,
+    /// Cancelled once nothing of it runs any more.
+    done: CancellationToken,
+}
+
+impl SourceSpec {
+    /// What the source is known by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let (namespace, name) = (Arc::clone(&self.namespace), Arc::clone(&self.name));
+        Key { namespace, name, kind: self.config.kind().name }
+    }
+}
+
+impl Runner {
+    /// A runner of nothing yet. Sources run on the tokio runtime that [`Runner::apply`] is called on.
+    #[must_use]
+    pub fn new(ports: Ports) -> Self {
+        Self(Arc::new(Inner {
+            ports,
+            board: Board::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            sources: Mutex::default(),
+        }))
+    }
+
+    /// Makes the running sources the wanted ones. What is unchanged is not touched; what changed is stopped and, once
+    /// it has ended, started anew; what is no longer wanted is stopped, within a second, and its checkpoint removed.
+    ///
+    /// Of two specs with one key the first counts. After [`Runner::stop`] this does nothing.
+    pub fn apply(&self, wanted: Vec<SourceSpec>) {
+        let mut sources = self.0.sources();
+        if self.0.stop.is_cancelled() {
+            return;
+        }
+        sources.leaving.retain(|_, done| !done.is_cancelled());
+        let keys: HashSet<Key> = wanted.iter().map(SourceSpec::key).collect();
+        let unwanted: Vec<Key> =
+            sources.running.keys().filter(|key| !keys.contains(*key)).cloned().collect();
+        for key in unwanted {
+            self.0.remove(&mut sources, &key);
+        }
+        let mut seen = HashSet::new();
+        for spec in wanted {
+            let key = spec.key();
+            if !seen.insert(key.clone()) {
+                tracing::warn!(source = %key, "the source is given twice; the first counts");
+            } else if sources.running.get(&key).is_none_or(|running| running.spec != spec) {
+                self.0.start(&mut sources, key, spec);
+            }
+        }
+    }
+
+    /// The status of every source that should run.
+    #[must_use]
+    pub fn statuses(&self) -> BTreeMap<Key, Status> {
+        self.0.board.read()
+    }
+
+    /// A number that differs from an earlier one if any status has changed since.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.0.board.revision()
+    }
+
+    /// Waits until [`Runner::revision`] is no longer `seen`; returns what it is then.
+    pub async fn changed_since(&self, seen: u64) -> u64 {
+        self.0.board.changed_since(seen).await
+    }
+
+    /// Stops all sources and waits until they have ended, about a second at most. Checkpoints stay.
+    pub async fn stop(&self) {
+        // Under the lock, so that no `apply` half done starts a source behind our back.
+        {
+            let _sources = self.0.sources();
+            self.0.stop.cancel();
+        }
+        self.0.tasks.close();
+        if timeout(STOP_TIMEOUT, self.0.tasks.wait()).await.is_err() {
+            tracing::error!("a source blocks its thread and is left behind");
+        }
+    }
+}
+
+impl Inner {
+    fn start(&self, sources: &mut Sources, key: Key, spec: SourceSpec) {
+        let previous = match sources.running.remove(&key) {
+            Some(running) => {
+                running.stop.cancel();
+                Some(running.done)
+            }
+            None => {
+                if spec.config.kind().hook {
+                    self.ports.hooks.expect(&key.namespace, &key.name);
+                }
+                sources.leaving.get(&key).cloned()
+            }
+        };
+        sources.generation += 1;
+        let stop = self.stop.child_token();
+        let done = CancellationToken::new();
+        let context = self.context(&key, &spec, sources.generation, stop.clone());
+        let config = spec.config.clone();
+        let supervised = Supervised { key: key.clone(), context, previous, done: done.clone() };
+        let run = move |context| Box::pin(config.clone().run(context)) as supervise::Run;
+        // The tracker holds two tasks a source: the supervisor, and the source within reach of its own panic.
+        self.tasks.spawn(supervise(supervised, self.tasks.clone(), run));
+        sources.running.insert(key, Running { spec, stop, done });
+    }
+
+    fn remove(&self, sources: &mut Sources, key: &Key) {
+        let Some(running) = sources.running.remove(key) else { return };
+        running.stop.cancel();
+        if running.spec.config.kind().hook {
+            self.ports.hooks.forget(&key.namespace, &key.name);
+        }
+        self.board.remove(key);
+        self.ports.metrics.forget(key);
+        let checkpoint = self.checkpoint(key);
+        // What removes the checkpoint ends the leaving, so that a successor under the same key starts after it and
+        // does not lose its own.
+        let (ended, left) = (running.done, CancellationToken::new());
+        sources.leaving.insert(key.clone(), left.clone());
+        let key = key.clone();
+        self.tasks.spawn(async move {
+            let _left = left.drop_guard();
+            ended.cancelled().await;
+            if let Err(error) = checkpoint.remove().await {
+                tracing::warn!(source = %key, %error, "the checkpoint of a removed source stays");
+            }
+        });
+    }
+
+    fn context(
+        &self,
+        key: &Key,
+        spec: &SourceSpec,
+        generation: u64,
+        stop: CancellationToken,
+    ) -> Context {
+        let report = self.board.open(key, generation);
+        let metrics = self.ports.metrics.of(key);
+        let emit = Emitter::new(
+            Arc::clone(&self.ports.emit),
+            spec.sink.clone(),
+            spec.ce_overrides.clone(),
+            metrics.clone(),
+            report.clone(),
+        );
+        Context {
+            namespace: Arc::clone(&key.namespace),
+            name: Arc::clone(&key.name),
+            emit,
+            stop,
+            report,
+            checkpoint: self.checkpoint(key),
+            hooks: self.ports.hooks.clone(),
+            clock: self.ports.clock.clone(),
+            metrics,
+        }
+    }
+
+    fn checkpoint(&self, key: &Key) -> Checkpoint {
+        let place = format!("{}/{}/{}", key.kind, key.namespace, key.name);
+        Checkpoint::new(Arc::clone(&self.ports.checkpoints), &place)
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // Nothing that can panic runs under the lock.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Keeps one source running: starts it again after failures, ever more slowly, and contains its panics.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backoff::{Backoff, roll};
+use crate::source::{Context, SourceError};
+use crate::status::{Key, State};
+
+/// Waits between starts: at once enough that a blip goes unnoticed, and a minute at most, so that a source which
+/// cannot work costs next to nothing and one whose upstream has come back is not idle for long.
+const RESTART: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+
+/// A source that ran this long has recovered; its next failure counts as the first. Longer than the longest wait, or
+/// a source that fails after a while would be started at an ever higher pace.
+const RECOVERED: Duration = Duration::from_secs(120);
+
+/// How long a source may take to end after it was asked to; then it is cut off. "Within a second" is promised.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// How long to wait for a task that was cut off. Only one that blocks its thread takes longer, and nothing can end it.
+const ABORT: Duration = Duration::from_millis(200);
+
+/// A source in motion.
+pub(super) type Run = BoxFuture<'static, Result<(), SourceError>>;
+
+/// Whom to supervise.
+#[derive(Debug)]
+pub(super) struct Supervised {
+    pub(super) key: Key,
+    pub(super) context: Context,
+    /// The end of whatever ran under this key before.
+    pub(super) previous: Option<CancellationToken>,
+    /// Cancelled at the end.
+    pub(super) done: CancellationToken,
+}
+
+/// Runs `run` until the context's stop.
+pub(super) async fn supervise(
+    supervised: Supervised,
+    tasks: TaskTracker,
+    run: impl Fn(Context) -> Run + Send,
+) {
+    let Supervised { key, context, previous, done } = supervised;
+    let _done = done.drop_guard();
+    if let Some(previous) = previous {
+        previous.cancelled().await;
+    }
+    let mut failures = 0;
+    while !context.stop.is_cancelled() {
+        let started = Instant::now();
+        let mut task = tasks.spawn(run(context.clone()));
+        let ended = tokio::select! {
+            biased;
+            ended = &mut task => ended,
+            () = context.stop.cancelled() => return end(&key, task).await,
+        };
+        let failure = Failure::of(ended);
+        if context.stop.is_cancelled() {
+            return;
+        }
+        failures = if started.elapsed() >= RECOVERED { 1 } else { failures + 1 };
+        if !failure.is_retryable {
+            tracing::error!(source = %key, "the source cannot run: {}", failure.message);
+            context.report.update(|status| {
+                status.state = State::Failed;
+                status.message = failure.message;
+            });
+            return context.stop.cancelled().await;
+        }
+        let wait = RESTART.wait(failures, roll());
+        tracing::warn!(source = %key, ?wait, "the source failed and will be restarted: {}", failure.message);
+        context.report.update(|status| {
+            status.state = State::Waiting;
+            status.message = failure.message;
+        });
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+        context.metrics.restarted();
+        context.report.update(|status| {
+            status.state = State::Starting;
+            status.restarts += 1;
+        });
+    }
+}
+
+/// Waits for a source that was asked to stop; cuts it off if it does not.
+async fn end(key: &Key, mut task: JoinHandle<Result<(), SourceError>>) {
+    if let Ok(ended) = timeout(GRACE, &mut task).await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(source = %key, %error, "failed while stopping"),
+            Err(error) => tracing::error!(source = %key, %error, "panicked while stopping"),
+        }
+        return;
+    }
+    tracing::warn!(source = %key, "the source did not stop when asked to and was cut off");
+    task.abort();
+    if timeout(ABORT, task).await.is_err() {
+        tracing::error!(source = %key, "the source blocks its thread and goes on");
+    }
+}
+
+/// How a source ended that should not have.
+struct Failure {
+    message: String,
+    is_retryable: bool,
+}
+
+impl Failure {
+    fn of(ended: Result<Result<(), SourceError>, JoinError>) -> Self {
+        match ended {
+            Ok(Ok(())) => Self::bug("it ended without being asked to".to_owned()),
+            Ok(Err(error)) => {
+                Self { is_retryable: error.is_retryable(), message: chain(&error) }
+            }
+            Err(error) => Self::bug(match error.try_into_panic() {
+                Ok(panic) => format!("it panicked: {}", panic_text(&*panic)),
+                Err(error) => error.to_string(),
+            }),
+        }
+    }
+
+    /// A mistake of ours. The next start may not run into it, so it is retryable.
+    fn bug(message: String) -> Self {
+        Self { message, is_retryable: true }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let owned = || panic.downcast_ref::<String>().map(String::as_str);
+    panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("without a message")
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! Requests on their way to web hook sources: `/sources/{namespace}/{name}`.
+//!
+//! Whoever serves HTTP passes requests to [`Hooks::serve`]; running sources register a [`Hook`] under their name.
+//! A path whose source is known but not running yet (the mesh is starting, or the source is being replaced) holds
+//! its requests for a moment instead of refusing them: most senders of web hooks never send twice.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::metrics::Metrics;
+use crate::respond::{Refusal, respond};
+
+/// The largest body: GitHub caps its payloads at 25 MB, and no other sender of web hooks goes beyond that.
+const MAX_BODY: usize = 25 * 1024 * 1024;
+
+/// Bytes of bodies held at one time, over all requests: five of the largest. Anybody who can reach the listener can
+/// send a body, since signatures are checked over all of it.
+const MAX_HELD: usize = 5 * MAX_BODY;
+
+/// How long a body may take to arrive: GitHub gives up on the whole request after 10 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request waits for its source to start: well over any restart, and half of GitHub's 10 s.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a source may take to answer. GitHub gives up after 10 s; an answer before that says what is wrong.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// What a sender should wait after a refusal that has nothing better to say.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A request, read to its end.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, untouched.
+    pub body: Bytes,
+}
+
+/// What became of an accepted request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Its event is durable.
+    Stored,
+    /// It is genuine and of no interest.
+    Ignored,
+}
+
+/// Receives the requests of one source.
+pub trait Hook: fmt::Debug + Send + Sync + 'static {
+    /// Looks at a request before its body is read, so that what is refused costs no memory.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        let (_, _) = (method, headers);
+        Ok(())
+    }
+
+    /// Turns an admitted request into events. `Ok` only when they are durable.
+    fn handle(&self, request: Request) -> BoxFuture<'_, Result<Accepted, Refusal>>;
+}
+
+/// Another source already receives the requests of this path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("another source receives the requests of /sources/{namespace}/{name}")]
+pub struct HookTaken {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+/// All hooks by path. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Hooks(Arc<Inner>);
+
+/// Keeps a hook registered; dropping it ends that.
+#[derive(Debug)]
+pub struct Registration {
+    hooks: Hooks,
+    path: String,
+    slot: Arc<Slot>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: ArcSwap<HashMap<String, Arc<Slot>>>,
+    /// Held while `slots` is replaced.
+    writing: Mutex<()>,
+    /// Counts bytes of bodies, up to [`MAX_HELD`].
+    memory: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// One path.
+#[derive(Debug)]
+struct Slot {
+    /// How many sources were announced under it; each kind has its own names, so there may be two.
+    expected: Mutex<usize>,
+    hook: watch::Sender<Option<Arc<dyn Hook>>>,
+}
+
+impl HookTaken {
+    /// The other source may go away.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        true
+    }
+}
+
+impl Hooks {
+    /// No hooks yet.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            slots: ArcSwap::default(),
+            writing: Mutex::new(()),
+            memory: Arc::new(Semaphore::new(MAX_HELD)),
+            metrics,
+        }))
+    }
+
+    /// Receives the requests of `/sources/{namespace}/{name}` until the registration is dropped.
+    ///
+    /// # Errors
+    /// When another source does.
+    pub fn register(
+        &self,
+        namespace: &Arc<str>,
+        name: &Arc<str>,
+        hook: Arc<dyn Hook>,
+    ) -> Result<Registration, HookTaken> {
+        let path = path(namespace, name);
+        let slot = self.expect_path(&path);
+        let registered = slot.hook.send_if_modified(|have| {
+            let free = have.is_none();
+            if free {
+                *have = Some(hook);
+            }
+            free
+        });
+        if !registered {
+            self.forget_path(&path);
+            return Err(HookTaken { namespace: Arc::clone(namespace), name: Arc::clone(name) });
+        }
+        Ok(Registration { hooks: self.clone(), path, slot })
+    }
+
+    /// Announces a source: its requests are held for a moment while it does not run.
+    pub(crate) fn expect(&self, namespace: &str, name: &str) {
+        self.expect_path(&path(namespace, name));
+    }
+
+    /// Takes an announcement back.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        self.forget_path(&path(namespace, name));
+    }
+
+    /// Answers one HTTP request. The body is read here, up to 25 MiB and 10 s.
+    pub async fn serve<B>(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: http::Request<B>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let answer = async {
+            let hook = self.find(namespace, name).await?;
+            hook.admit(&parts.method, &parts.headers)?;
+            let (body, held) = self.read(body).await?;
+            let request = Request { method: parts.method, headers: parts.headers, body };
+            let outcome = ask(&*hook, request).await;
+            drop(held);
+            outcome
+        };
+        self.answer(answer.await)
+    }
+
+    /// Answers a request whose body was read elsewhere.
+    pub async fn handle(
+        &self,
+        namespace: &str,
+        name: &str,
+        request: Request,
+    ) -> Response<Full<Bytes>> {
+        let answer = async {
+            let hook = self.find(namespace, name).await?;
+            hook.admit(&request.method, &request.headers)?;
+            ask(&*hook, request).await
+        };
+        self.answer(answer.await)
+    }
+
+    fn answer(&self, outcome: Result<Accepted, Refusal>) -> Response<Full<Bytes>> {
+        if let Err(refusal) = &outcome {
+            tracing::debug!(%refusal, "a web hook request was refused");
+        }
+        let response = respond(outcome);
+        self.0.metrics.requested(response.status().as_u16());
+        response
+    }
+
+    /// The hook of a path; waits for it where a source is announced.
+    async fn find(&self, namespace: &str, name: &str) -> Result<Arc<dyn Hook>, Refusal> {
+        let unknown =
+            || Refusal::NotFound(format!("there is no web hook source {namespace}/{name}"));
+        let slot = self.0.slots.load().get(&path(namespace, name)).cloned().ok_or_else(unknown)?;
+        let mut hooks = slot.hook.subscribe();
+        // A source that is removed while requests wait must not keep them: only the map may own the sender.
+        drop(slot);
+        match timeout(START_TIMEOUT, hooks.wait_for(Option::is_some)).await {
+            Ok(Ok(hook)) => hook.clone().ok_or_else(unknown),
+            Ok(Err(_)) => Err(unknown()),
+            Err(_) => Err(Refusal::Busy {
+                reason: format!("the source {namespace}/{name} is not running"),
+                retry_after: RETRY_AFTER,
+            }),
+        }
+    }
+
+    /// Reads a body; the permit stands for its memory.
+    async fn read<B>(&self, body: B) -> Result<(Bytes, OwnedSemaphorePermit), Refusal>
+    where
+        B: Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let too_large = || Refusal::TooLarge { limit: MAX_BODY };
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > MAX_BODY {
+            return Err(too_large());
+        }
+        let reading = async {
+            let mut body = std::pin::pin!(body);
+            let mut held = self.hold(0)?;
+            let mut bytes = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| {
+                    let error: Box<dyn StdError + Send + Sync> = error.into();
+                    Refusal::Malformed(format!("the body broke off: {error}"))
+                })?;
+                let Ok(data) = frame.into_data() else { continue };
+                if bytes.len() + data.len() > MAX_BODY {
+                    return Err(too_large());
+                }
+                held.merge(self.hold(data.len())?);
+                bytes.extend_from_slice(&data);
+            }
+            Ok((bytes.freeze(), held))
+        };
+        timeout(BODY_TIMEOUT, reading).await.map_err(|_| Refusal::TooSlow(BODY_TIMEOUT))?
+    }
+
+    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let busy = || Refusal::Busy {
+            reason: "too many large requests at one time".to_owned(),
+            retry_after: RETRY_AFTER,
+        };
+        let bytes = u32::try_from(bytes).map_err(|_| busy())?;
+        Arc::clone(&self.0.memory).try_acquire_many_owned(bytes).map_err(|_| busy())
+    }
+
+    fn expect_path(&self, path: &str) -> Arc<Slot> {
+        let _writing = lock(&self.0.writing);
+        let slots = self.0.slots.load();
+        if let Some(slot) = slots.get(path) {
+            *lock(&slot.expected) += 1;
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot { expected: Mutex::new(1), hook: watch::Sender::new(None) });
+        let mut changed = HashMap::clone(&slots);
+        changed.insert(path.to_owned(), Arc::clone(&slot));
+        self.0.slots.store(Arc::new(changed));
+        slot
+    }
+
+    fn forget_path(&self, path: &str) {
+        let _writing = lock(&self.0.writing);
+        let slots = self.0.slots.load();
+        let Some(slot) = slots.get(path) else { return };
+        let mut expected = lock(&slot.expected);
+        *expected = expected.saturating_sub(1);
+        if *expected == 0 {
+            let mut changed = HashMap::clone(&slots);
+            changed.remove(path);
+            self.0.slots.store(Arc::new(changed));
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Requests already with the hook keep their own reference and finish.
+        self.slot.hook.send_replace(None);
+        self.hooks.forget_path(&self.path);
+    }
+}
+
+async fn ask(hook: &dyn Hook, request: Request) -> Result<Accepted, Refusal> {
+    let late = |_| Refusal::Busy {
+        reason: "the event could not be stored in time".to_owned(),
+        retry_after: RETRY_AFTER,
+    };
+    timeout(ANSWER_TIMEOUT, hook.handle(request)).await.map_err(late)?
+}
+
+fn path(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while one of these is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
