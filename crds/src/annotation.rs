@@ -126,7 +126,11 @@ pub fn register(metadata: &ObjectMeta) -> Result<bool, FieldErrors> {
 #[must_use]
 pub fn unknown(metadata: &ObjectMeta, kind: &str, known: &[&str]) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    for key in metadata.annotations.keys().filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str())) {
+    for key in metadata
+        .annotations
+        .keys()
+        .filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str()))
+    {
         let details = if known.is_empty() {
             format!("a {kind} has no annotations under {PREFIX}")
         } else {
@@ -191,7 +195,8 @@ fn start(text: &str) -> Result<Start, String> {
         return Ok(Start::Offset(offset));
     }
     let time: Result<Timestamp, _> = text.parse();
-    let rule = |_| "expected now, earliest, a time such as 2026-01-31T12:00:00Z, or an offset".to_owned();
+    let rule =
+        |_| "expected now, earliest, a time such as 2026-01-31T12:00:00Z, or an offset".to_owned();
     time.map(|time| Start::Time(time.into())).map_err(rule)
 }
 
@@ -205,7 +210,9 @@ fn max_age(text: &str) -> Result<Duration, String> {
 
 fn max_backlog(text: &str) -> Result<u64, String> {
     let number: Option<u64> = text.parse().ok();
-    number.filter(|number| *number > 0).ok_or_else(|| "expected a number of events, at least 1".to_owned())
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "expected a number of events, at least 1".to_owned())
 }
 
 fn truth(text: &str) -> Result<bool, String> {
@@ -291,7 +298,10 @@ mod tests {
         assert_eq!(errors.iter().count(), bad.len());
         for (key, value) in bad {
             let expected = format!("invalid value: {value}: metadata.annotations[{key}]\n");
-            assert!(errors.iter().any(|error| error.to_string().starts_with(&expected)), "{expected}{errors}");
+            assert!(
+                errors.iter().any(|error| error.to_string().starts_with(&expected)),
+                "{expected}{errors}"
+            );
         }
         for value in ["0", "-1", "x", ""] {
             assert!(TriggerOptions::read(&with(&[(PARALLELISM, value)])).is_err(), "{value}");

@@ -104,12 +104,23 @@ impl Broker {
     pub fn validate_update(&self, old: &Self) -> FieldErrors {
         let mut errors = FieldErrors::new();
         if self.spec.config != old.spec.config {
-            let shown = |config: &Option<KReference>| serde_json::to_string(config).unwrap_or_default();
-            let details = format!("spec.config:\n\t-: {}\n\t+: {}\n", shown(&old.spec.config), shown(&self.spec.config));
-            errors.push(FieldError::new("Immutable fields changed (-old +new)", ["spec"]).with_details(details));
+            let shown =
+                |config: &Option<KReference>| serde_json::to_string(config).unwrap_or_default();
+            let details = format!(
+                "spec.config:\n\t-: {}\n\t+: {}\n",
+                shown(&old.spec.config),
+                shown(&self.spec.config)
+            );
+            errors.push(
+                FieldError::new("Immutable fields changed (-old +new)", ["spec"])
+                    .with_details(details),
+            );
         } else if self.class() != old.class() {
             let details = format!("{{string}}:\n\t-: {:?}\n\t+: {:?}\n", old.class(), self.class());
-            errors.push(FieldError::new("Immutable annotations changed (-old +new)", ["annotations"]).with_details(details));
+            errors.push(
+                FieldError::new("Immutable annotations changed (-old +new)", ["annotations"])
+                    .with_details(details),
+            );
         }
         errors
     }
@@ -157,7 +168,9 @@ mod tests {
     #[test]
     fn knatives_default_class_is_ours_and_others_are_not() {
         let classed = |class: &str| {
-            broker(&format!(r#"{{"metadata":{{"name":"b","annotations":{{"eventing.knative.dev/broker.class":"{class}"}}}}}}"#))
+            broker(&format!(
+                r#"{{"metadata":{{"name":"b","annotations":{{"eventing.knative.dev/broker.class":"{class}"}}}}}}"#
+            ))
         };
         assert!(classed("MTChannelBasedBroker").is_ours());
         assert!(!classed("Kafka").is_ours());
@@ -167,7 +180,9 @@ mod tests {
 
     #[test]
     fn a_partly_written_delivery_is_left_alone() {
-        let broker = broker(r#"{"metadata":{"name":"b"},"spec":{"delivery":{"deadLetterSink":{"ref":{"kind":"S","name":"s"}}}}}"#);
+        let broker = broker(
+            r#"{"metadata":{"name":"b"},"spec":{"delivery":{"deadLetterSink":{"ref":{"kind":"S","name":"s"}}}}}"#,
+        );
         let delivery = broker.spec.delivery.unwrap();
         assert_eq!(delivery.retry, None);
         assert_eq!(delivery.dead_letter_sink.unwrap().reference.unwrap().namespace, "default");
@@ -184,15 +199,25 @@ mod tests {
         let expected = "Immutable annotations changed (-old +new): annotations\n{string}:\n\t-: \"Weft\"\n\t+: \"Kafka\"\n";
         assert_eq!(refusal, expected);
         new.spec.config = Some(KReference::to("v1", "ConfigMap", "c"));
-        assert!(new.validate_update(&old).to_string().starts_with("Immutable fields changed (-old +new): spec\n"));
+        assert!(
+            new.validate_update(&old)
+                .to_string()
+                .starts_with("Immutable fields changed (-old +new): spec\n")
+        );
     }
 
     #[test]
     fn a_storage_budget_is_a_quantity() {
-        let mut broker = broker(r#"{"metadata":{"name":"b","annotations":{"weft.dev/storage-budget":"2Gi"}}}"#);
+        let mut broker =
+            broker(r#"{"metadata":{"name":"b","annotations":{"weft.dev/storage-budget":"2Gi"}}}"#);
         assert_eq!(broker.storage_budget(), Some(2 << 30));
         broker.metadata.annotations.insert("weft.dev/storage-budget".to_owned(), "lots".to_owned());
         let refusal = broker.validate(&BrokerDefaults::builtin()).to_string();
-        assert!(refusal.starts_with("invalid value: lots: metadata.annotations[weft.dev/storage-budget]\n"), "{refusal}");
+        assert!(
+            refusal.starts_with(
+                "invalid value: lots: metadata.annotations[weft.dev/storage-budget]\n"
+            ),
+            "{refusal}"
+        );
     }
 }

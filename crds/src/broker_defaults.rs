@@ -118,8 +118,11 @@ impl BrokerDefaults {
             backoff_delay: Some("PT0.2S".to_owned()),
             ..DeliverySpec::default()
         };
-        let cluster =
-            ScopeDefaults { broker_class: CLASS_WEFT.to_owned(), delivery: Some(delivery), ..ScopeDefaults::default() };
+        let cluster = ScopeDefaults {
+            broker_class: CLASS_WEFT.to_owned(),
+            delivery: Some(delivery),
+            ..ScopeDefaults::default()
+        };
         Self { cluster_default: Some(cluster), namespace_defaults: BTreeMap::new() }
     }
 
@@ -177,20 +180,28 @@ impl BrokerDefaults {
     #[must_use]
     pub fn class(&self, namespace: &str) -> Option<&str> {
         let scopes = [self.namespace_defaults.get(namespace), self.cluster_default.as_ref()];
-        scopes.into_iter().flatten().map(|scope| scope.broker_class.as_str()).find(|class| !class.is_empty())
+        scopes
+            .into_iter()
+            .flatten()
+            .map(|scope| scope.broker_class.as_str())
+            .find(|class| !class.is_empty())
     }
 
     /// Whether configurations and dead letter sinks of Brokers must be in the Broker's namespace.
     #[must_use]
     pub fn keeps_config_in_namespace(&self, namespace: &str) -> bool {
         let scopes = [self.namespace_defaults.get(namespace), self.cluster_default.as_ref()];
-        scopes.into_iter().flatten().any(|scope| scope.disallow_different_namespace_config == Some(true))
+        scopes
+            .into_iter()
+            .flatten()
+            .any(|scope| scope.disallow_different_namespace_config == Some(true))
     }
 }
 
 impl ScopeDefaults {
     fn is_bare(&self) -> bool {
-        self.delivery.is_none() && [&self.api_version, &self.kind, &self.name].iter().all(|field| field.is_empty())
+        self.delivery.is_none()
+            && [&self.api_version, &self.kind, &self.name].iter().all(|field| field.is_empty())
     }
 
     fn chosen(&self, class: &str) -> Chosen<'_> {
@@ -218,7 +229,10 @@ impl ScopeDefaults {
 
 impl ClassDefaults {
     fn chosen(&self) -> Chosen<'_> {
-        Chosen { reference: [&self.api_version, &self.kind, &self.name, &self.namespace], delivery: &self.delivery }
+        Chosen {
+            reference: [&self.api_version, &self.kind, &self.name, &self.namespace],
+            delivery: &self.delivery,
+        }
     }
 }
 

@@ -7,8 +7,17 @@ use serde::{Deserialize, Serialize};
 use crate::{FieldError, FieldErrors};
 
 /// The attributes that CloudEvents itself defines: an override that names one would be an event that cannot be sent.
-const RESERVED: [&str; 9] =
-    ["id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data"];
+const RESERVED: [&str; 9] = [
+    "id",
+    "source",
+    "specversion",
+    "type",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "time",
+    "data",
+];
 
 /// The `ceOverrides` of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +68,10 @@ mod tests {
         assert_eq!(overrides("Region1").iter().collect::<Vec<_>>(), [("region1".to_owned(), "v")]);
         let refused = |name| overrides(name).validate().to_string();
         assert_eq!(refused(""), "invalid key name \"\": extensions\nkeys MUST NOT be empty");
-        assert_eq!(refused("a-b"), "invalid key name \"a-b\": extensions\nkeys are expected to be alphanumeric");
+        assert_eq!(
+            refused("a-b"),
+            "invalid key name \"a-b\": extensions\nkeys are expected to be alphanumeric"
+        );
         assert!(refused("Type").starts_with("invalid key name \"Type\": extensions\n"));
     }
 }

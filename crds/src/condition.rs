@@ -142,10 +142,15 @@ mod tests {
     fn a_status_is_ready_when_its_ready_condition_is_true() {
         let mut status = Status::default();
         assert!(!status.is_ready());
-        status.conditions.push(Condition::new(READY, Truth::False).because("NoSink", "the sink is not there"));
+        status
+            .conditions
+            .push(Condition::new(READY, Truth::False).because("NoSink", "the sink is not there"));
         assert!(!status.is_ready());
         status.conditions = vec![Condition::new(READY, Truth::True)];
         assert!(status.is_ready());
-        assert_eq!(serde_json::to_string(&status).unwrap(), r#"{"conditions":[{"type":"Ready","status":"True"}]}"#);
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            r#"{"conditions":[{"type":"Ready","status":"True"}]}"#
+        );
     }
 }

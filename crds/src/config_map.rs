@@ -51,7 +51,10 @@ impl ConfigMap {
             errors.also(validate_keys(map.keys()).via(field));
         }
         for key in self.binary_data.keys().filter(|key| self.data.contains_key(*key)) {
-            errors.push(FieldError::multiple_one_of([format!("binaryData[{key}]"), format!("data[{key}]")]));
+            errors.push(FieldError::multiple_one_of([
+                format!("binaryData[{key}]"),
+                format!("data[{key}]"),
+            ]));
         }
         let bytes = size(&self.data) + size(&self.binary_data);
         if bytes > MAX_DATA_BYTES {
@@ -74,7 +77,8 @@ pub(crate) fn validate_keys<'a>(keys: impl Iterator<Item = &'a String>) -> Field
 
 /// The complaint about too much data.
 pub(crate) fn too_large(bytes: usize) -> FieldError {
-    FieldError::new(format!("{bytes} bytes are too many"), ["data"]).with_details(format!("at most {MAX_DATA_BYTES}"))
+    FieldError::new(format!("{bytes} bytes are too many"), ["data"])
+        .with_details(format!("at most {MAX_DATA_BYTES}"))
 }
 
 fn size(map: &BTreeMap<String, String>) -> usize {
@@ -87,17 +91,25 @@ mod tests {
 
     #[test]
     fn keys_are_checked_and_unique() {
-        let text = r#"{"metadata":{"name":"c"},"data":{"a":"x","b c":"y"},"binaryData":{"a":"eA=="}}"#;
+        let text =
+            r#"{"metadata":{"name":"c"},"data":{"a":"x","b c":"y"},"binaryData":{"a":"eA=="}}"#;
         let mut map: ConfigMap = serde_json::from_str(text).unwrap();
         map.defaults();
         let refusal = map.validate().to_string();
-        assert!(refusal.starts_with("expected exactly one, got both: binaryData[a], data[a]\n"), "{refusal}");
-        assert!(refusal.contains("invalid key name \"b c\": data[b c]\na valid config key"), "{refusal}");
+        assert!(
+            refusal.starts_with("expected exactly one, got both: binaryData[a], data[a]\n"),
+            "{refusal}"
+        );
+        assert!(
+            refusal.contains("invalid key name \"b c\": data[b c]\na valid config key"),
+            "{refusal}"
+        );
     }
 
     #[test]
     fn data_has_a_bound() {
-        let mut map = ConfigMap { metadata: ObjectMeta::named("default", "c"), ..ConfigMap::default() };
+        let mut map =
+            ConfigMap { metadata: ObjectMeta::named("default", "c"), ..ConfigMap::default() };
         map.data.insert("a".to_owned(), "x".repeat(MAX_DATA_BYTES));
         assert!(map.validate().is_empty());
         map.data.insert("b".to_owned(), "x".to_owned());

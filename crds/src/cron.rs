@@ -15,7 +15,8 @@ const fn numbers(min: u32, max: u32) -> Field {
     Field { min, max, names: &[], first: 0 }
 }
 
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: &[&str] =
+    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const FIELDS: [Field; 6] = [
     numbers(0, 59),
@@ -25,7 +26,8 @@ const FIELDS: [Field; 6] = [
     Field { min: 1, max: 12, names: MONTHS, first: 1 },
     Field { min: 0, max: 6, names: DAYS, first: 0 },
 ];
-const DESCRIPTORS: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+const DESCRIPTORS: [&str; 7] =
+    ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 /// Longer schedules name every value of every field and then some.
 const MAX_BYTES: usize = 1024;
 
@@ -75,7 +77,9 @@ pub fn check(expression: &str) -> Result<(), String> {
     let skipped = match fields.len() {
         5 => 1,
         6 => 0,
-        found => return Err(format!("expected 5 to 6 fields, found {found}: [{}]", fields.join(" "))),
+        found => {
+            return Err(format!("expected 5 to 6 fields, found {found}: [{}]", fields.join(" ")));
+        }
     };
     for (text, field) in fields.iter().zip(FIELDS.iter().skip(skipped)) {
         let mut ranges = text.split(',').filter(|range| !range.is_empty()).peekable();
@@ -147,7 +151,9 @@ fn number_or_name(text: &str, field: &Field) -> Result<u32, String> {
 }
 
 fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+    text.parse().map_err(|_| {
+        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
+    })
 }
 
 #[cfg(test)]
@@ -157,8 +163,17 @@ mod tests {
     #[test]
     fn schedules_of_five_and_six_fields_and_descriptors_are_well_formed() {
         for text in [
-            "* * * * *", "*/10 * * * * *", "0 9 * * MON-FRI", "0 0 1,15 jan-Mar ?", "5/15 0-6/2 * * 0", "@daily", "@hourly",
-            "  0   0 * * * ", "59 23 31 12 6", "*-5 * * * *", "1,,2 * * * *",
+            "* * * * *",
+            "*/10 * * * * *",
+            "0 9 * * MON-FRI",
+            "0 0 1,15 jan-Mar ?",
+            "5/15 0-6/2 * * 0",
+            "@daily",
+            "@hourly",
+            "  0   0 * * * ",
+            "59 23 31 12 6",
+            "*-5 * * * *",
+            "1,,2 * * * *",
         ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
@@ -177,7 +192,10 @@ mod tests {
             ("1/2/3 * * * *", "too many slashes: 1/2/3"),
             ("*/0 * * * *", "step of range should be a positive number: */0"),
             ("* * * * 7", "end of range (7) above maximum (6): 7"),
-            ("x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),
+            (
+                "x * * * *",
+                "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
             ("@every 1s", "unsupported descriptor @every"),
             ("@reboot", "unrecognized descriptor: @reboot"),
             (", * * * *", "empty field: ,"),

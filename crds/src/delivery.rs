@@ -128,16 +128,24 @@ impl DeliverySpec {
         if let Some(timeout) = &self.timeout
             && iso_duration::parse(timeout).is_ok_and(|timeout| timeout.is_zero())
         {
-            errors.push(FieldError::invalid(timeout, "timeout").with_details("a timeout must be longer than zero"));
+            errors.push(
+                FieldError::invalid(timeout, "timeout")
+                    .with_details("a timeout must be longer than zero"),
+            );
         }
-        let durations =
-            [(&self.timeout, "timeout"), (&self.backoff_delay, "backoffDelay"), (&self.retry_after_max, "retryAfterMax")];
+        let durations = [
+            (&self.timeout, "timeout"),
+            (&self.backoff_delay, "backoffDelay"),
+            (&self.retry_after_max, "retryAfterMax"),
+        ];
         for (text, field) in durations {
             let Some(text) = text else { continue };
             match iso_duration::parse(text) {
                 Ok(_) => {}
                 Err(IsoDurationError::Malformed) => errors.push(FieldError::invalid(text, field)),
-                Err(error) => errors.push(FieldError::invalid(text, field).with_details(error.to_string())),
+                Err(error) => {
+                    errors.push(FieldError::invalid(text, field).with_details(error.to_string()))
+                }
             }
         }
         errors

@@ -7,6 +7,8 @@ use url::Url;
 
 use crate::{FieldError, FieldErrors};
 
+const NOT_IN_A_URL: &str = "it has a character that a URL cannot have; percent-encode it";
+
 /// A sink, subscriber or dead letter sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -67,9 +69,12 @@ impl Destination {
     #[must_use]
     pub fn validate(&self, only_in: Option<&str>) -> FieldErrors {
         match (&self.reference, &self.uri) {
-            (None, None) => FieldError::new("expected at least one, got none", ["ref", "uri"]).into(),
+            (None, None) => {
+                FieldError::new("expected at least one, got none", ["ref", "uri"]).into()
+            }
             (Some(_), Some(uri)) if scheme(uri).is_some() => {
-                let message = "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present";
+                let message =
+                    "Absolute URI is not allowed when Ref or [apiVersion, kind, name] is present";
                 FieldError::new(message, ["[apiVersion, kind, name]", "ref", "uri"]).into()
             }
             (None, Some(uri)) => {
@@ -82,7 +87,7 @@ impl Destination {
             (Some(reference), uri) => {
                 let mut errors = reference.validate(only_in).via("ref");
                 if uri.as_ref().is_some_and(|uri| uri.contains(not_in_a_url)) {
-                    errors.push(FieldError::invalid("it has a space or a control character", "uri"));
+                    errors.push(FieldError::invalid(NOT_IN_A_URL, "uri"));
                 }
                 errors.also(self.validate_certificates());
                 errors
@@ -98,7 +103,8 @@ impl Destination {
         let mut count = 0;
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
             count += 1;
-            let trusted = certificate.is_ok_and(|der| webpki::anchor_from_trusted_cert(&der).is_ok());
+            let trusted =
+                certificate.is_ok_and(|der| webpki::anchor_from_trusted_cert(&der).is_ok());
             if !trusted {
                 refuse("CA Cert provided is invalid");
                 return errors;
@@ -106,7 +112,11 @@ impl Destination {
         }
         if count == 0 {
             let other = text.contains("-----BEGIN ");
-            refuse(if other { "CA Cert provided is not a certificate" } else { "CA Cert provided is invalid" });
+            refuse(if other {
+                "CA Cert provided is not a certificate"
+            } else {
+                "CA Cert provided is invalid"
+            });
         }
         errors
     }
@@ -117,11 +127,21 @@ fn validate_absolute(uri: &str) -> FieldErrors {
     let relative = "Relative URI is not allowed when Ref and [apiVersion, kind, name] is absent";
     match scheme(uri) {
         None => errors.push(FieldError::invalid(relative, "uri")),
+        // Not repeated, for it is a secret.
+        Some(_) if has_credentials(uri) => {
+            let error = FieldError::invalid("a URL with credentials", "uri");
+            errors.push(error.with_details(
+                "a URL is shown in logs and dead letters, so it must hold no secret",
+            ));
+        }
         Some(scheme) if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {
-            errors.push(FieldError::invalid(uri, "uri").with_details("events are sent to http and https URLs only"));
+            errors.push(
+                FieldError::invalid(uri, "uri")
+                    .with_details("events are sent to http and https URLs only"),
+            );
         }
         Some(_) if uri.contains(not_in_a_url) => {
-            errors.push(FieldError::invalid("it has a space or a control character", "uri"));
+            errors.push(FieldError::invalid(NOT_IN_A_URL, "uri"));
         }
         Some(_) if !has_host(uri) => errors.push(FieldError::invalid(relative, "uri")),
         Some(_) => {
@@ -137,8 +157,16 @@ fn validate_absolute(uri: &str) -> FieldErrors {
 fn scheme(uri: &str) -> Option<&str> {
     let (scheme, _) = uri.split_once(':')?;
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    let valid = scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(inner);
+    let valid =
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(inner);
     valid.then_some(scheme)
+}
+
+fn has_credentials(uri: &str) -> bool {
+    let authority = uri
+        .split_once("://")
+        .map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
+    authority.contains('@')
 }
 
 fn has_host(uri: &str) -> bool {
@@ -146,15 +174,25 @@ fn has_host(uri: &str) -> bool {
     authority.starts_with(|first: char| !matches!(first, '/' | '?' | '#' | ':'))
 }
 
+/// What HTTP clients do not take, though browsers mend it.
 fn not_in_a_url(char: char) -> bool {
-    char.is_whitespace() || char.is_control()
+    !char.is_ascii_graphic() || matches!(char, '"' | '<' | '>' | '\\' | '^' | '`')
 }
 
 impl KReference {
     /// A reference to that object.
     #[must_use]
-    pub fn to(api_version: impl Into<String>, kind: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { api_version: api_version.into(), kind: kind.into(), name: name.into(), ..Self::default() }
+    pub fn to(
+        api_version: impl Into<String>,
+        kind: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: name.into(),
+            ..Self::default()
+        }
     }
 
     /// The API group, without the version; empty for core kinds.
@@ -174,7 +212,9 @@ impl KReference {
     #[must_use]
     pub fn validate(&self, only_in: Option<&str>) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        for (value, field) in [(&self.name, "name"), (&self.api_version, "apiVersion"), (&self.kind, "kind")] {
+        for (value, field) in
+            [(&self.name, "name"), (&self.api_version, "apiVersion"), (&self.kind, "kind")]
+        {
             if value.is_empty() {
                 errors.push(FieldError::missing(field));
             }
@@ -182,9 +222,14 @@ impl KReference {
         if !self.group.is_empty() {
             errors.push(FieldError::disallowed("group"));
         }
-        if let Some(parent) = only_in.filter(|parent| !self.namespace.is_empty() && *parent != self.namespace) {
-            let details = format!("parent namespace: {parent:?} does not match ref: {:?}", self.namespace);
-            errors.push(FieldError::new("mismatched namespaces", ["namespace"]).with_details(details));
+        if let Some(parent) =
+            only_in.filter(|parent| !self.namespace.is_empty() && *parent != self.namespace)
+        {
+            let details =
+                format!("parent namespace: {parent:?} does not match ref: {:?}", self.namespace);
+            errors.push(
+                FieldError::new("mismatched namespaces", ["namespace"]).with_details(details),
+            );
         }
         errors
     }

@@ -21,8 +21,15 @@ pub struct FieldError {
 impl FieldError {
     /// A finding in free words.
     #[must_use]
-    pub fn new<P: Into<String>>(message: impl Into<String>, paths: impl IntoIterator<Item = P>) -> Self {
-        Self { message: message.into(), paths: paths.into_iter().map(Into::into).collect(), details: None }
+    pub fn new<P: Into<String>>(
+        message: impl Into<String>,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        Self {
+            message: message.into(),
+            paths: paths.into_iter().map(Into::into).collect(),
+            details: None,
+        }
     }
 
     /// A required field is absent or empty.
@@ -126,6 +133,13 @@ impl FieldErrors {
         self.via(&format!("[{index}]"))
     }
 
+    /// The same findings but those about `path` alone.
+    #[must_use]
+    pub fn without(mut self, path: &str) -> Self {
+        self.found.retain(|error| error.paths != [path]);
+        self
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -162,7 +176,8 @@ impl Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut merged: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for error in &self.found {
-            let paths = merged.entry((&error.message, error.details.as_deref().unwrap_or(""))).or_default();
+            let paths =
+                merged.entry((&error.message, error.details.as_deref().unwrap_or(""))).or_default();
             paths.extend(error.paths.iter().map(String::as_str));
         }
         for (index, ((message, details), mut paths)) in merged.into_iter().enumerate() {
@@ -204,7 +219,10 @@ mod tests {
         errors.push(FieldError::invalid("x", "spec.mode").with_details("say y"));
         errors.push(FieldError::missing("spec.broker"));
         errors.push(FieldError::missing("spec.broker"));
-        assert_eq!(errors.to_string(), "invalid value: x: spec.mode\nsay y\nmissing field(s): spec.broker, spec.sink.uri");
+        assert_eq!(
+            errors.to_string(),
+            "invalid value: x: spec.mode\nsay y\nmissing field(s): spec.broker, spec.sink.uri"
+        );
     }
 
     #[test]
@@ -214,7 +232,12 @@ mod tests {
         let paths = &errors.iter().next().unwrap().paths;
         assert_eq!(
             paths,
-            &["spec.filters[0].exact", "spec.filters[0].exact[My]", "spec.filters[0].exact.[a.b]", "spec.filters[0].exact.name"]
+            &[
+                "spec.filters[0].exact",
+                "spec.filters[0].exact[My]",
+                "spec.filters[0].exact.[a.b]",
+                "spec.filters[0].exact.name"
+            ]
         );
     }
 

@@ -153,7 +153,9 @@ impl GitHubSourceSpec {
         for (index, event) in self.event_types.iter().enumerate() {
             if EVENTS.binary_search(&event.as_str()).is_err() {
                 let error = FieldError::invalid(event, format!("eventTypes[{index}]"));
-                errors.push(error.with_details("not a name of GitHub's webhook events, such as push or pull_request"));
+                errors.push(error.with_details(
+                    "not a name of GitHub's webhook events, such as push or pull_request",
+                ));
             }
         }
         if needs_access || self.access_token.is_some() {
@@ -166,7 +168,9 @@ impl GitHubSourceSpec {
             // A URL with credentials is refused without repeating them.
             let shown = if url.contains('@') { "a URL with credentials" } else { url };
             let error = FieldError::invalid(shown, "githubAPIURL");
-            errors.push(error.with_details("expected a URL such as https://github.example.com/api/v3/"));
+            errors.push(
+                error.with_details("expected a URL such as https://github.example.com/api/v3/"),
+            );
         }
         errors.also(self.sink.validate(None).via("sink"));
         if let Some(overrides) = &self.ce_overrides {
@@ -199,13 +203,19 @@ fn validate_secret(value: Option<&SecretValueFromSource>) -> FieldErrors {
 
 fn is_github_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !name.is_empty() && name.len() <= 100 && name.bytes().all(allowed) && name != "." && name != ".."
+    !name.is_empty()
+        && name.len() <= 100
+        && name.bytes().all(allowed)
+        && name != "."
+        && name != ".."
 }
 
 fn is_api_url(text: &str) -> bool {
     let parsed = Url::parse(text).ok();
     parsed.is_some_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
     })
 }
 

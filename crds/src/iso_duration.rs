@@ -59,7 +59,8 @@ fn components(body: &str) -> Result<u128, IsoDurationError> {
         None => (body, None),
     };
     let date_units = [('Y', YEAR), ('M', YEAR / 12), ('W', 7 * DAY), ('D', DAY)];
-    let time_units = [('H', 3600 * NANOS_PER_SECOND), ('M', 60 * NANOS_PER_SECOND), ('S', NANOS_PER_SECOND)];
+    let time_units =
+        [('H', 3600 * NANOS_PER_SECOND), ('M', 60 * NANOS_PER_SECOND), ('S', NANOS_PER_SECOND)];
     let mut total = section(date, &date_units)?;
     if let Some(time) = time {
         if time.is_empty() {
@@ -134,7 +135,10 @@ mod tests {
 
     #[test]
     fn other_texts_are_not_durations() {
-        for text in ["", "5", "5s", "P", "PT", "P1", "PT5", "P1S", "PT1D", "PT5S3M", "PTS", "pt5s", "PT-5S", "PT1.S", "PT.5S", "PT 1S", "PT1S ", "P1DT", "PT1S1S", "PTüS"] {
+        for text in [
+            "", "5", "5s", "P", "PT", "P1", "PT5", "P1S", "PT1D", "PT5S3M", "PTS", "pt5s", "PT-5S",
+            "PT1.S", "PT.5S", "PT 1S", "PT1S ", "P1DT", "PT1S1S", "PTüS",
+        ] {
             assert_eq!(parse(text), Err(IsoDurationError::Malformed), "{text}");
         }
     }
@@ -144,7 +148,10 @@ mod tests {
         assert_eq!(parse("-PT1S"), Err(IsoDurationError::Negative));
         assert_eq!(parse("P101Y"), Err(IsoDurationError::TooLong));
         assert_eq!(parse(&format!("PT{}S", "9".repeat(60))), Err(IsoDurationError::TooLong));
-        assert_eq!(parse("PT340282366920938463463374607431768211455H"), Err(IsoDurationError::TooLong));
+        assert_eq!(
+            parse("PT340282366920938463463374607431768211455H"),
+            Err(IsoDurationError::TooLong)
+        );
     }
 
     proptest::proptest! {

@@ -120,7 +120,10 @@ impl ObjectMeta {
     pub fn validate(&self) -> FieldErrors {
         let mut errors = self.validate_unscoped();
         if let Err(rule) = name::label(&self.namespace) {
-            errors.push(FieldError::invalid(format_args!("{:?}", self.namespace), "metadata.namespace").with_details(rule));
+            errors.push(
+                FieldError::invalid(format_args!("{:?}", self.namespace), "metadata.namespace")
+                    .with_details(rule),
+            );
         }
         errors
     }
@@ -134,25 +137,36 @@ impl ObjectMeta {
                 errors.push(FieldError::missing("metadata.name"));
             }
         } else if let Err(rule) = name::subdomain(&self.name) {
-            errors.push(FieldError::invalid(format_args!("{:?}", self.name), "metadata.name").with_details(rule));
+            errors.push(
+                FieldError::invalid(format_args!("{:?}", self.name), "metadata.name")
+                    .with_details(rule),
+            );
         }
         for (key, value) in &self.labels {
             let path = format!("metadata.labels[{key}]");
             if let Err(rule) = name::qualified(key) {
                 errors.push(FieldError::invalid_key(key, path).with_details(rule));
             } else if let Err(rule) = name::label_value(value) {
-                errors.push(FieldError::invalid(format_args!("{value:?}"), path).with_details(rule));
+                errors
+                    .push(FieldError::invalid(format_args!("{value:?}"), path).with_details(rule));
             }
         }
         for key in self.annotations.keys() {
             if let Err(rule) = name::qualified(&key.to_lowercase()) {
-                errors.push(FieldError::invalid_key(key, format!("metadata.annotations[{key}]")).with_details(rule));
+                errors.push(
+                    FieldError::invalid_key(key, format!("metadata.annotations[{key}]"))
+                        .with_details(rule),
+                );
             }
         }
-        let bytes: usize = self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let bytes: usize =
+            self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > MAX_ANNOTATION_BYTES {
-            let error = FieldError::new(format!("{bytes} bytes are too many"), ["metadata.annotations"]);
-            errors.push(error.with_details(format!("annotations may have {MAX_ANNOTATION_BYTES} bytes together")));
+            let error =
+                FieldError::new(format!("{bytes} bytes are too many"), ["metadata.annotations"]);
+            errors.push(error.with_details(format!(
+                "annotations may have {MAX_ANNOTATION_BYTES} bytes together"
+            )));
         }
         errors
     }
@@ -173,8 +187,18 @@ mod tests {
     #[test]
     fn a_malformed_name_is_refused_with_the_rule() {
         let message = ObjectMeta::named("Default", "My_Broker").validate().to_string();
-        assert!(message.contains("invalid value: \"My_Broker\": metadata.name\na lowercase RFC 1123 subdomain"), "{message}");
-        assert!(message.contains("invalid value: \"Default\": metadata.namespace\na lowercase RFC 1123 label"), "{message}");
+        assert!(
+            message.contains(
+                "invalid value: \"My_Broker\": metadata.name\na lowercase RFC 1123 subdomain"
+            ),
+            "{message}"
+        );
+        assert!(
+            message.contains(
+                "invalid value: \"Default\": metadata.namespace\na lowercase RFC 1123 label"
+            ),
+            "{message}"
+        );
     }
 
     #[test]

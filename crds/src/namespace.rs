@@ -48,10 +48,15 @@ impl Namespace {
             && name::subdomain(named).is_ok()
             && let Err(rule) = name::label(named)
         {
-            errors.push(FieldError::invalid(format_args!("{named:?}"), "metadata.name").with_details(rule));
+            errors.push(
+                FieldError::invalid(format_args!("{named:?}"), "metadata.name").with_details(rule),
+            );
         }
         if !self.metadata.namespace.is_empty() {
-            errors.push(FieldError::disallowed("metadata.namespace").with_details("a Namespace is in no namespace"));
+            errors.push(
+                FieldError::disallowed("metadata.namespace")
+                    .with_details("a Namespace is in no namespace"),
+            );
         }
         errors.also(annotation::unknown(&self.metadata, KIND, &[]));
         errors
@@ -64,9 +69,22 @@ mod tests {
 
     #[test]
     fn a_namespace_is_a_label_and_in_no_namespace() {
-        let named = |namespace, name| Namespace { metadata: ObjectMeta::named(namespace, name), ..Namespace::default() };
+        let named = |namespace, name| Namespace {
+            metadata: ObjectMeta::named(namespace, name),
+            ..Namespace::default()
+        };
         assert!(named("", "team-a").validate().is_empty());
-        assert!(named("", "a.b").validate().to_string().starts_with("invalid value: \"a.b\": metadata.name\n"));
-        assert!(named("x", "y").validate().to_string().starts_with("must not set the field(s): metadata.namespace"));
+        assert!(
+            named("", "a.b")
+                .validate()
+                .to_string()
+                .starts_with("invalid value: \"a.b\": metadata.name\n")
+        );
+        assert!(
+            named("x", "y")
+                .validate()
+                .to_string()
+                .starts_with("must not set the field(s): metadata.namespace")
+        );
     }
 }

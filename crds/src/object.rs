@@ -1,11 +1,14 @@
 //! Any of the kinds, and how one is read from JSON: strictly, so that a misspelt field is never ignored.
 
+mod strict;
+
 use std::fmt::{self, Display};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::FieldErrors;
 use crate::broker::{self, Broker};
 use crate::broker_defaults::BrokerDefaults;
 use crate::config_map::{self, ConfigMap};
@@ -15,7 +18,8 @@ use crate::namespace::{self, Namespace};
 use crate::ping_source::{self, PingSource};
 use crate::secret::{self, Secret};
 use crate::trigger::{self, CesqlCheck, Trigger};
-use crate::FieldErrors;
+
+use strict::Strict;
 
 /// More unknown fields than this are not collected about one object.
 const MAX_UNKNOWN: usize = 32;
@@ -33,6 +37,10 @@ pub const SUPPORTED: &[(&str, &str)] = &[
 ];
 
 /// An object of any kind.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most objects are Triggers and sources, which are the large ones"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Object {
@@ -63,7 +71,9 @@ pub struct Rules<'a> {
 
 impl fmt::Debug for Rules<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rules").field("broker_defaults", self.broker_defaults).finish_non_exhaustive()
+        f.debug_struct("Rules")
+            .field("broker_defaults", self.broker_defaults)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,10 +144,15 @@ impl DecodeError {
 }
 
 fn unsupported(api_version: &str, kind: &str) -> String {
-    let versions: Vec<_> = SUPPORTED.iter().filter(|known| known.1 == kind).map(|known| known.0).collect();
+    let versions: Vec<_> =
+        SUPPORTED.iter().filter(|known| known.1 == kind).map(|known| known.0).collect();
     if versions.is_empty() {
-        let known: Vec<_> = SUPPORTED.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
-        return format!("no kind {kind:?} in version {api_version:?} is known; supported are {}", known.join(", "));
+        let known: Vec<_> =
+            SUPPORTED.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
+        return format!(
+            "no kind {kind:?} in version {api_version:?} is known; supported are {}",
+            known.join(", ")
+        );
     }
     format!("{kind} has no version {api_version:?}; supported is {}", versions.join(" and "))
 }
@@ -146,7 +161,9 @@ fn unknown_fields(api_version: &str, kind: &str, paths: &[String]) -> String {
     let version = api_version.rsplit('/').next().unwrap_or(api_version);
     let fields: Vec<_> = paths.iter().map(|path| format!("unknown field {path:?}")).collect();
     let fields = fields.join(", ");
-    format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}")
+    format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {fields}"
+    )
 }
 
 impl Object {
@@ -154,10 +171,9 @@ impl Object {
     ///
     /// # Errors
     /// When it is of no supported kind, has unknown fields, or a field of another type.
-    pub fn from_value(mut value: Value) -> Result<Self, DecodeError> {
-        drop_nulls(&mut value);
-        let api_version = header(&value, "apiVersion")?;
-        let kind = header(&value, "kind")?;
+    pub fn from_value(value: &Value) -> Result<Self, DecodeError> {
+        let api_version = header(value, "apiVersion")?;
+        let kind = header(value, "kind")?;
         if !SUPPORTED.contains(&(api_version.as_str(), kind.as_str())) {
             return Err(DecodeError::Unsupported { api_version, kind });
         }
@@ -237,37 +253,38 @@ impl Object {
     #[must_use]
     pub fn key(&self) -> Key {
         let metadata = self.metadata();
-        Key { kind: self.kind(), namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+        Key {
+            kind: self.kind(),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+        }
     }
 }
 
 fn header(value: &Value, field: &'static str) -> Result<String, DecodeError> {
     let Value::Object(map) = value else {
-        return Err(DecodeError::WrongType { path: String::new(), expected: must_be("a map", value) });
+        return Err(DecodeError::WrongType {
+            path: String::new(),
+            expected: must_be("a map", value),
+        });
     };
     match map.get(field) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-        None | Some(Value::String(_)) => Err(DecodeError::Unnamed { field }),
-        Some(other) => Err(DecodeError::WrongType { path: field.to_owned(), expected: must_be("a string", other) }),
-    }
-}
-
-/// Removes fields that are null. The depth of the value is bounded by whoever parsed it.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
-        _ => {}
+        None | Some(Value::Null | Value::String(_)) => Err(DecodeError::Unnamed { field }),
+        Some(other) => Err(DecodeError::WrongType {
+            path: field.to_owned(),
+            expected: must_be("a string", other),
+        }),
     }
 }
 
 /// Reads a value of any type, collecting the fields that the type has not.
-pub(crate) fn decode<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> Result<T, DecodeError> {
+pub(crate) fn decode<T: DeserializeOwned>(
+    value: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<T, DecodeError> {
     let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&value, &mut track);
+    let tracked = serde_path_to_error::Deserializer::new(Strict(value), &mut track);
     let read = serde_ignored::deserialize(tracked, |path| {
         let path = ignored_path(&path);
         // What a server wrote may be newer than this program.
@@ -276,7 +293,7 @@ pub(crate) fn decode<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String
         }
     });
     read.map_err(|error| {
-        let (path, found) = tracked_path(&track.path(), &value);
+        let (path, found) = tracked_path(&track.path(), value);
         let error = error.to_string();
         let expected = match (error.split_once(", expected "), found) {
             (Some((_, expected)), Some(found)) => must_be(expected, found),
@@ -302,20 +319,32 @@ fn must_be(expected: &str, found: &Value) -> String {
         "a string" => format!("must be a string, not {found}"),
         "a boolean" => format!("must be true or false, not {found}"),
         "a sequence" => format!("must be a list, not {found}"),
-        "i32" | "i64" | "u32" | "u64" if found == "a number" => "must be a whole number that is not as large".to_owned(),
+        "i32" | "i64" | "u32" | "u64" if found == "a number" => {
+            "must be a whole number that is not as large".to_owned()
+        }
         "i32" | "i64" | "u32" | "u64" => format!("must be a whole number, not {found}"),
         _ => format!("must be a mapping, not {found}"),
     }
 }
 
 /// Fields whose keys are the user's own, not the names of fields.
-const MAPS: [&str; 11] = [
-    "labels", "annotations", "data", "stringData", "binaryData", "attributes", "exact", "prefix", "suffix", "extensions",
+const MAPS: [&str; 12] = [
+    "labels",
+    "annotations",
+    "data",
+    "stringData",
+    "binaryData",
+    "attributes",
+    "exact",
+    "prefix",
+    "suffix",
+    "extensions",
     "namespaceDefaults",
+    "brokerClasses",
 ];
 
 fn push_key(path: &mut String, parent: Option<&str>, key: &str) {
-    if parent.is_some_and(|parent| MAPS.contains(&parent) || parent == "brokerClasses") {
+    if parent.is_some_and(|parent| MAPS.contains(&parent)) {
         path.push('[');
         path.push_str(key);
         path.push(']');
@@ -327,7 +356,10 @@ fn push_key(path: &mut String, parent: Option<&str>, key: &str) {
     }
 }
 
-fn tracked_path<'v>(tracked: &serde_path_to_error::Path, root: &'v Value) -> (String, Option<&'v Value>) {
+fn tracked_path<'v>(
+    tracked: &serde_path_to_error::Path,
+    root: &'v Value,
+) -> (String, Option<&'v Value>) {
     let (mut path, mut parent, mut value) = (String::new(), None, Some(root));
     for segment in tracked {
         match segment {
@@ -336,7 +368,8 @@ fn tracked_path<'v>(tracked: &serde_path_to_error::Path, root: &'v Value) -> (St
                 value = value.and_then(|value| value.get(index));
                 parent = None;
             }
-            serde_path_to_error::Segment::Map { key } | serde_path_to_error::Segment::Enum { variant: key } => {
+            serde_path_to_error::Segment::Map { key }
+            | serde_path_to_error::Segment::Enum { variant: key } => {
                 push_key(&mut path, parent, key);
                 value = value.and_then(|value| value.get(key));
                 parent = Some(key.as_str());

@@ -128,7 +128,9 @@ impl PingSourceSpec {
         let checked = match (self.data.is_empty(), self.data_base64.is_empty()) {
             (true, true) => return FieldErrors::new(),
             (false, false) => return FieldError::multiple_one_of(["data", "dataBase64"]).into(),
-            (false, true) if json => check_json(self.data.as_bytes()).map_err(|error| (error, "data")),
+            (false, true) if json => {
+                check_json(self.data.as_bytes()).map_err(|error| (error, "data"))
+            }
             (false, true) => Ok(()),
             (true, false) => match STANDARD.decode(&self.data_base64) {
                 Ok(bytes) if json => check_json(&bytes).map_err(|error| (error, "dataBase64")),
@@ -162,7 +164,8 @@ mod tests {
 
     fn source(spec: &str) -> PingSource {
         let mut source: PingSource =
-            serde_json::from_str(&format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#)).unwrap();
+            serde_json::from_str(&format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#))
+                .unwrap();
         source.defaults();
         source
     }
@@ -183,13 +186,16 @@ mod tests {
     fn a_time_zone_stands_in_either_place() {
         assert_eq!(refusal(r#"{"schedule":"0 9 * * *","timezone":"Europe/Berlin"}"#), "");
         assert_eq!(refusal(r#"{"schedule":"CRON_TZ=Europe/Berlin 0 9 * * *"}"#), "");
-        let expected = "invalid value: provided bad location Mars: unknown time zone Mars: spec.timezone";
+        let expected =
+            "invalid value: provided bad location Mars: unknown time zone Mars: spec.timezone";
         assert_eq!(refusal(r#"{"schedule":"0 9 * * *","timezone":"Mars"}"#), expected);
     }
 
     #[test]
     fn json_data_is_an_object() {
-        let json = |data: &str| refusal(&format!(r#"{{"contentType":"application/json","data":{data:?}}}"#));
+        let json = |data: &str| {
+            refusal(&format!(r#"{{"contentType":"application/json","data":{data:?}}}"#))
+        };
         assert_eq!(json("{}"), "");
         let array = "invalid value: json: cannot unmarshal array into Go value of type map[string]interface {}: spec.data";
         assert_eq!(json("[]"), array);
@@ -209,9 +215,17 @@ mod tests {
     #[test]
     fn overrides_and_annotations_are_checked() {
         let refused = refusal(r#"{"ceOverrides":{"extensions":{"a-b":"x"}}}"#);
-        assert_eq!(refused, "invalid key name \"a-b\": spec.ceOverrides.extensions\nkeys are expected to be alphanumeric");
+        assert_eq!(
+            refused,
+            "invalid key name \"a-b\": spec.ceOverrides.extensions\nkeys are expected to be alphanumeric"
+        );
         let mut source = source(r#"{"sink":{"uri":"http://s/"}}"#);
         source.metadata.annotations.insert("weft.dev/order".to_owned(), "key".to_owned());
-        assert!(source.validate().to_string().ends_with("a PingSource has no annotations under weft.dev/"));
+        assert!(
+            source
+                .validate()
+                .to_string()
+                .ends_with("a PingSource has no annotations under weft.dev/")
+        );
     }
 }

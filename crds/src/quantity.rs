@@ -31,7 +31,8 @@ pub fn bytes(text: &str) -> Result<u64, QuantityError> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let end = unsigned.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(unsigned.len());
+    let end =
+        unsigned.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at_checked(end).ok_or(QuantityError::Malformed)?;
     let (numerator, denominator) = factor(suffix)?;
     let (digits, scale) = decimal(number)?;

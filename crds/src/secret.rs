@@ -67,7 +67,8 @@ impl Secret {
             match decode(text) {
                 Some(value) => bytes += value.len(),
                 // The value itself must not be repeated.
-                None => errors.push(FieldError::new("the value is not Base64", [format!("data[{key}]")])),
+                None => errors
+                    .push(FieldError::new("the value is not Base64", [format!("data[{key}]")])),
             }
         }
         if bytes > MAX_DATA_BYTES {
@@ -117,7 +118,9 @@ mod tests {
 
     #[test]
     fn text_moves_into_data_and_wins() {
-        let mut secret = secret(r#"{"metadata":{"name":"s"},"data":{"a":"eA==","b":"eQ=="},"stringData":{"a":"text"}}"#);
+        let mut secret = secret(
+            r#"{"metadata":{"name":"s"},"data":{"a":"eA==","b":"eQ=="},"stringData":{"a":"text"}}"#,
+        );
         assert_eq!(secret.value("a").unwrap(), b"text");
         secret.defaults();
         assert!(secret.string_data.is_empty());

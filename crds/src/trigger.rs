@@ -23,7 +23,8 @@ pub const DEPENDENCY: &str = "knative.dev/dependency";
 /// The annotation that asks for a Broker named `default`.
 pub const INJECTION: &str = "eventing.knative.dev/injection";
 
-const ATTRIBUTE_RULE: &str = "Attribute name must start with a letter and can only contain lowercase alphanumeric";
+const ATTRIBUTE_RULE: &str =
+    "Attribute name must start with a letter and can only contain lowercase alphanumeric";
 
 /// Checks the syntax of a CESQL expression; answers what is wrong with it.
 pub type CesqlCheck<'a> = &'a dyn Fn(&str) -> Result<(), String>;
@@ -122,7 +123,9 @@ impl Trigger {
     /// What is wrong with it, once defaults are filled in.
     #[must_use]
     pub fn validate(&self, cesql: CesqlCheck<'_>) -> FieldErrors {
-        let mut errors = self.metadata.validate();
+        // The label repeats the Broker's name, about which the field says everything.
+        let mut errors =
+            self.metadata.validate().without(&format!("metadata.labels[{BROKER_LABEL}]"));
         errors.also(self.spec.validate(cesql).via("spec"));
         if let Some(text) = self.metadata.annotation(DEPENDENCY) {
             errors.also(self.validate_dependency(text).via(&annotation::path(DEPENDENCY)));
@@ -142,7 +145,8 @@ impl Trigger {
     pub fn validate_update(&self, old: &Self) -> FieldErrors {
         let mut errors = FieldErrors::new();
         if self.broker() != old.broker() {
-            let details = format!("{{string}}:\n\t-: {:?}\n\t+: {:?}\n", old.broker(), self.broker());
+            let details =
+                format!("{{string}}:\n\t-: {:?}\n\t+: {:?}\n", old.broker(), self.broker());
             let error = FieldError::new("Immutable fields changed (-old +new)", ["broker", "spec"]);
             errors.push(error.with_details(details));
         }
@@ -169,7 +173,8 @@ impl Trigger {
     fn validate_dependency(&self, text: &str) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let message = format!("The provided annotation was not a corev1.ObjectReference: {text:?}");
-        let not_a_reference = |details: String| FieldError::new(message.clone(), [""]).with_details(details);
+        let not_a_reference =
+            |details: String| FieldError::new(message.clone(), [""]).with_details(details);
         let reference: Value = match serde_json::from_str(text) {
             Ok(reference) => reference,
             Err(error) => return not_a_reference(json_complaint(&error)).into(),
@@ -185,7 +190,8 @@ impl Trigger {
         match field("namespace") {
             Ok(namespace) if !namespace.is_empty() && namespace != self.metadata.namespace => {
                 let own = &self.metadata.namespace;
-                let message = format!("Namespace must be empty or equal to the trigger namespace {own:?}");
+                let message =
+                    format!("Namespace must be empty or equal to the trigger namespace {own:?}");
                 errors.push(FieldError::new(message, ["namespace"]));
             }
             Ok(_) => {}
@@ -203,8 +209,9 @@ impl Trigger {
 
     fn validate_injection(&self, text: &str) -> FieldErrors {
         if text != "enabled" && text != "disabled" {
-            let message =
-                format!("The provided injection annotation value can only be \"enabled\" or \"disabled\", not {text:?}");
+            let message = format!(
+                "The provided injection annotation value can only be \"enabled\" or \"disabled\", not {text:?}"
+            );
             return FieldError::new(message, [""]).into();
         }
         if self.spec.broker != "default" {
@@ -230,16 +237,22 @@ impl TriggerSpec {
         match &self.broker_ref {
             None if self.broker.is_empty() => errors.push(FieldError::missing("broker")),
             None => {
-                if let Err(rule) = name::subdomain(&self.broker) {
+                // As a label value, it must be short too.
+                if let Err(rule) =
+                    name::subdomain(&self.broker).and_then(|()| name::label_value(&self.broker))
+                {
                     errors.push(FieldError::invalid(&self.broker, "broker").with_details(rule));
                 }
             }
-            Some(_) if !self.broker.is_empty() => errors.push(FieldError::multiple_one_of(["broker", "brokerRef"])),
+            Some(_) if !self.broker.is_empty() => {
+                errors.push(FieldError::multiple_one_of(["broker", "brokerRef"]))
+            }
             Some(reference) => {
                 if !reference.namespace.is_empty() {
                     let details = "only name, apiVersion and kind are supported fields when \
                                    feature.CrossNamespaceEventLinks is disabled";
-                    errors.push(FieldError::disallowed("brokerRef.namespace").with_details(details));
+                    errors
+                        .push(FieldError::disallowed("brokerRef.namespace").with_details(details));
                 }
                 errors.also(reference.validate(None).via("brokerRef"));
             }
@@ -259,7 +272,8 @@ impl TriggerSpec {
 fn validate_names(attributes: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = FieldErrors::new();
     for name in attributes.keys().filter(|name| !name::is_filter_attribute(name)) {
-        errors.push(FieldError::invalid_key(name, format!("[{name}]")).with_details(ATTRIBUTE_RULE));
+        errors
+            .push(FieldError::invalid_key(name, format!("[{name}]")).with_details(ATTRIBUTE_RULE));
     }
     errors
 }
@@ -327,13 +341,16 @@ fn validate_map(map: &BTreeMap<String, String>) -> FieldErrors {
     let mut errors = validate_names(map);
     for (name, _) in map.iter().filter(|(_, value)| value.is_empty()) {
         let error = FieldError::invalid("\"\"", format!("[{name}]"));
-        errors.push(error.with_details("an empty value is no condition: the filter would be skipped and every event match"));
+        errors.push(error.with_details(
+            "an empty value is no condition: the filter would be skipped and every event match",
+        ));
     }
     errors
 }
 
 fn empty(dialect: &str) -> FieldError {
-    FieldError::new("filter is empty", [dialect]).with_details("an empty filter would match every event")
+    FieldError::new("filter is empty", [dialect])
+        .with_details("an empty filter would match every event")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::course::Course;
 use crate::dead_letter::Cause;
 use crate::reply;
-use crate::retry::{Class, classify, wait};
+use crate::retry::{Class, MAX_WAIT, classify, wait};
 use crate::target::{Answer, Failure, bounded};
 
 /// What is left to do after an attempt.
@@ -41,18 +41,19 @@ pub(crate) async fn attempt(course: Arc<Course>, mut delivery: Delivery) -> Afte
         return After::Settled;
     }
     let _in_flight = course.metrics.begin();
-    let cause = match phase(delivery.attempts, delivery.last.as_ref(), course.trigger.delivery.retry) {
-        Phase::DeadLetter(cause) => cause,
-        Phase::Subscriber => match to_subscriber(course, &mut delivery).await {
-            Verdict::Delivered(outcome) => {
-                delivery.ack(Some(outcome));
-                return After::Settled;
-            }
-            Verdict::Again(outcome, after) => return again(course, delivery, outcome, after),
-            Verdict::Exhausted(cause) => cause,
-            Verdict::Park(outcome) => return park(course, delivery, outcome),
-        },
-    };
+    let cause =
+        match phase(delivery.attempts, delivery.last.as_ref(), course.trigger.delivery.retry) {
+            Phase::DeadLetter(cause) => cause,
+            Phase::Subscriber => match to_subscriber(course, &mut delivery).await {
+                Verdict::Delivered(outcome) => {
+                    delivery.ack(Some(outcome));
+                    return After::Settled;
+                }
+                Verdict::Again(outcome, after) => return again(course, delivery, outcome, after),
+                Verdict::Exhausted(cause) => cause,
+                Verdict::Park(outcome) => return park(course, delivery, outcome),
+            },
+        };
     to_dead_letter(course, delivery, cause).await
 }
 
@@ -116,7 +117,8 @@ async fn to_dead_letter(course: &Course, delivery: Delivery, cause: Cause) -> Af
         let last = delivery.last.clone().unwrap_or_default();
         return park(course, delivery, last);
     };
-    let letter = cause.letter(&delivery.event, &course.subscriber.url().to_string(), &course.reply_url);
+    let letter =
+        cause.letter(&delivery.event, &course.subscriber.url().to_string(), &course.reply_url);
     let started = Instant::now();
     let result = sink.call(&letter, course.limits).await;
     let took = started.elapsed();
@@ -124,7 +126,10 @@ async fn to_dead_letter(course: &Course, delivery: Delivery, cause: Cause) -> Af
         Ok(answer) => {
             course.metrics.dead_letters.inc();
             let reason = cause.taken();
-            delivery.ack(Some(Outcome { reason, ..outcome_of(Stage::DeadLetter, answer.status.as_u16(), took) }));
+            delivery.ack(Some(Outcome {
+                reason,
+                ..outcome_of(Stage::DeadLetter, answer.status.as_u16(), took)
+            }));
             return After::Settled;
         }
         Err(failure) => cause.failed_sink(&failure),
@@ -139,9 +144,13 @@ async fn to_dead_letter(course: &Course, delivery: Delivery, cause: Cause) -> Af
 }
 
 /// Stores the events of an answer. The delivery has succeeded only when they are durable.
-async fn take_reply(course: &Course, stored: &Event, answer: Answer) -> Result<StatusCode, Failure> {
+async fn take_reply(
+    course: &Course,
+    stored: &Event,
+    answer: Answer,
+) -> Result<StatusCode, Failure> {
     let status = answer.status;
-    let mut events = reply::read(answer)?;
+    let mut events = reply::read(&answer)?;
     if events.is_empty() {
         return Ok(status);
     }
@@ -152,7 +161,12 @@ async fn take_reply(course: &Course, stored: &Event, answer: Answer) -> Result<S
     if dropped > 0 {
         course.metrics.replies_exhausted.inc_by(u64::try_from(dropped).unwrap_or(u64::MAX));
         if course.may_notice(now) {
-            warn!(trigger = course.trigger.subscription(), event = stored.id(), "{}", reply::Exhausted);
+            warn!(
+                trigger = course.trigger.subscription(),
+                event = stored.id(),
+                "{}",
+                reply::Exhausted
+            );
         }
     }
     if events.is_empty() {
@@ -219,7 +233,11 @@ fn park(course: &Course, delivery: Delivery, outcome: Outcome) -> After {
 }
 
 fn recorded(failure: Failure, took: Duration) -> Outcome {
-    Outcome { reason: failure.reason, body: failure.body, ..outcome_of(failure.stage, failure.status, took) }
+    Outcome {
+        reason: failure.reason,
+        body: failure.body,
+        ..outcome_of(failure.stage, failure.status, took)
+    }
 }
 
 fn outcome_of(stage: Stage, status: u16, took: Duration) -> Outcome {
@@ -233,11 +251,10 @@ fn outcome_of(stage: Stage, status: u16, took: Duration) -> Outcome {
     }
 }
 
-/// How long a delivery that the store says is due at `due` still waits. A due time further off than any backoff means
-/// the clock was set back; the wait is then no longer than the longest backoff.
+/// How long a delivery that the store says is due at `due` still waits. A due time further off than any wait means that the
+/// clock was set back.
 pub(crate) fn until_due(due: SystemTime, now: SystemTime) -> Duration {
-    let longest = crate::retry::MAX_BACKOFF.mul_f64(1.0 + crate::retry::JITTER);
-    due.duration_since(now).unwrap_or_default().min(longest)
+    due.duration_since(now).unwrap_or_default().min(MAX_WAIT)
 }
 
 #[cfg(test)]
@@ -278,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn a_due_time_is_waited_for_but_not_longer_than_the_longest_backoff() {
+    fn a_due_time_is_waited_for_but_not_longer_than_any_wait() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert_eq!(until_due(now - Duration::from_secs(9), now), Duration::ZERO);
         assert_eq!(until_due(now + Duration::from_secs(9), now), Duration::from_secs(9));
-        assert_eq!(until_due(now + Duration::from_secs(90_000), now), Duration::from_secs(3960));
+        assert_eq!(until_due(now + Duration::from_secs(90_000), now), Duration::from_secs(86_400));
     }
 }

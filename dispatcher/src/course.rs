@@ -58,10 +58,12 @@ impl Course {
         around: &mut Surroundings<'_>,
     ) -> Result<Self, TargetError> {
         let policy = &trigger.delivery;
-        let mut endpoint =
-            |target, role| Endpoint::new(target, role, policy.format, &trigger.namespace, around.clients);
+        let mut endpoint = |target, role| {
+            Endpoint::new(target, role, policy.format, &trigger.namespace, around.clients)
+        };
         let subscriber = endpoint(&trigger.subscriber, Role::Subscriber)?;
-        let dead_letter = policy.dead_letter.as_ref().map(|sink| endpoint(sink, Role::DeadLetter)).transpose()?;
+        let dead_letter =
+            policy.dead_letter.as_ref().map(|sink| endpoint(sink, Role::DeadLetter)).transpose()?;
         let base = around.events_url.to_string();
         Ok(Self {
             subscriber,

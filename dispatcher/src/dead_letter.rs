@@ -49,7 +49,13 @@ impl Cause {
     /// What the store remembers of a delivery whose dead letter sink failed.
     pub(crate) fn recover(attempts: u32, last: &Outcome) -> Self {
         parse(&last.reason).map_or_else(
-            || Self { attempts, status: 0, reason: last.reason.clone(), body: last.body.clone(), reply: false },
+            || Self {
+                attempts,
+                status: 0,
+                reason: last.reason.clone(),
+                body: last.body.clone(),
+                reply: false,
+            },
             |cause| Self { body: last.body.clone(), ..cause },
         )
     }
@@ -81,7 +87,11 @@ impl Cause {
         };
         letter.set_extension(CODE, Value::Integer(i32::from(code)));
         // Cut before it is encoded: what arrives decodes, whatever the subscriber said and however long.
-        let said = if self.body.is_empty() && self.status == 0 { self.reason.as_bytes() } else { &self.body };
+        let said = if self.body.is_empty() && self.status == 0 {
+            self.reason.as_bytes()
+        } else {
+            &self.body
+        };
         let said = said.get(..said.len().min(Outcome::MAX_BODY)).unwrap_or_default();
         if said.is_empty() {
             letter.remove_extension(DATA); // an event that was a dead letter before must not keep that text
@@ -161,7 +171,11 @@ mod tests {
 
     #[test]
     fn a_subscriber_that_did_not_answer_counts_as_500_with_the_error_as_data() {
-        let letter = Cause::new(1, &outcome(0, "connection refused", b"")).letter(&event(), "http://fn/", "");
+        let letter = Cause::new(1, &outcome(0, "connection refused", b"")).letter(
+            &event(),
+            "http://fn/",
+            "",
+        );
         assert_eq!(letter.extension(CODE), Some(&Value::Integer(500)));
         assert_eq!(STANDARD.decode(text(&letter, DATA)).unwrap(), b"connection refused");
     }
@@ -181,7 +195,11 @@ mod tests {
 
     #[test]
     fn an_answer_nobody_can_use_is_a_bad_gateway() {
-        let letter = Cause::new(1, &outcome(200, "not a CloudEvent", b"hi")).letter(&event(), "http://fn/", "");
+        let letter = Cause::new(1, &outcome(200, "not a CloudEvent", b"hi")).letter(
+            &event(),
+            "http://fn/",
+            "",
+        );
         assert_eq!(letter.extension(CODE), Some(&Value::Integer(502)));
     }
 
@@ -189,7 +207,10 @@ mod tests {
     fn a_reply_that_could_not_be_stored_names_the_broker() {
         let refused = Outcome { stage: Stage::Reply, ..outcome(503, "full", b"") };
         let cause = Cause::new(2, &refused);
-        assert_eq!(text(&cause.letter(&event(), "http://fn/", "http://broker/"), DEST), "http://broker/");
+        assert_eq!(
+            text(&cause.letter(&event(), "http://fn/", "http://broker/"), DEST),
+            "http://broker/"
+        );
     }
 
     #[test]
@@ -197,7 +218,11 @@ mod tests {
         let cause = Cause::new(4, &outcome(500, "500 Internal Server Error", b"the subscriber's"));
         let failed = cause.failed_sink(&failure(503, "503 Service Unavailable"));
         assert_eq!(failed.status, 503);
-        assert!(failed.reason.contains("500 Internal") && failed.reason.contains("503 Service"), "{}", failed.reason);
+        assert!(
+            failed.reason.contains("500 Internal") && failed.reason.contains("503 Service"),
+            "{}",
+            failed.reason
+        );
         let kept = outcome(failed.status, &failed.reason, &failed.body);
         assert_eq!(Cause::recover(6, &kept), cause);
     }

@@ -67,6 +67,9 @@ pub enum Problem {
     /// A trigger has an address that cannot be used: the last good one stays in force, a new trigger's events wait.
     #[error("trigger {0}: {1}")]
     Target(String, TargetError),
+    /// Two triggers of one name listen to one broker: the first is in force.
+    #[error("trigger {0} is there twice")]
+    Duplicate(String),
 }
 
 impl Problem {
@@ -76,6 +79,7 @@ impl Problem {
         match self {
             Self::Broker(_, error) | Self::Trigger(_, error) => error.is_retryable(),
             Self::Target(_, error) => error.is_retryable(),
+            Self::Duplicate(_) => false,
         }
     }
 }
@@ -167,7 +171,16 @@ impl Dispatcher {
         };
         let metrics = Metrics::register(registry, config.named_triggers);
         let workers = TaskTracker::new();
-        Self { inner: Arc::new(Inner { store, config, metrics, workers, connections, state: Mutex::new(state) }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                config,
+                metrics,
+                workers,
+                connections,
+                state: Mutex::new(state),
+            }),
+        }
     }
 
     /// Puts `snapshot` in force: returns once events accepted from now on are routed by it. Applying the same snapshot
@@ -235,16 +248,25 @@ impl Inner {
         for (key, entry) in gone {
             retire(entry).await;
             if let Err(error) = self.store.unsubscribe(&key.topic, &key.name)
-                && !matches!(error, StoreError::UnknownTopic(_) | StoreError::UnknownSubscription(_))
+                && !matches!(
+                    error,
+                    StoreError::UnknownTopic(_) | StoreError::UnknownSubscription(_)
+                )
             {
                 progress.problems.push(Problem::Trigger(key.name, error));
             }
         }
         state.forget_clients();
         for (key, entry) in &state.entries {
-            progress.problems.extend(entry.problem.clone().map(|error| Problem::Target(key.name.clone(), error)));
+            progress.problems.extend(
+                entry.problem.clone().map(|error| Problem::Target(key.name.clone(), error)),
+            );
         }
-        if progress.problems.is_empty() { Ok(()) } else { Err(ApplyError { problems: progress.problems }) }
+        if progress.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ApplyError { problems: progress.problems })
+        }
     }
 
     async fn stop(&self) {
@@ -258,15 +280,20 @@ impl Inner {
         self.state.lock().await.clients = Clients::new(TaskTracker::new());
         self.connections.close();
         if timeout(CLOSE_TIME, self.connections.wait()).await.is_err() {
-            debug!(connections = self.connections.len(), "left connections that did not close in time");
+            debug!(
+                connections = self.connections.len(),
+                "left connections that did not close in time"
+            );
         }
     }
 
     async fn apply_brokers(&self, state: &mut State, brokers: &[Broker], progress: &mut Progress) {
         let wanted: HashSet<&Topic> = brokers.iter().map(|broker| &broker.topic).collect();
-        let gone: Vec<Topic> = state.topics.keys().filter(|topic| !wanted.contains(topic)).cloned().collect();
+        let gone: Vec<Topic> =
+            state.topics.keys().filter(|topic| !wanted.contains(topic)).cloned().collect();
         for topic in gone {
-            let keys: Vec<Key> = state.entries.keys().filter(|key| key.topic == topic).cloned().collect();
+            let keys: Vec<Key> =
+                state.entries.keys().filter(|key| key.topic == topic).cloned().collect();
             for key in keys {
                 if let Some(entry) = state.entries.remove(&key) {
                     retire(entry).await;
@@ -306,9 +333,14 @@ impl Inner {
             if !state.topics.contains_key(&key.topic) {
                 continue; // waits for its broker
             }
+            if state.entries.contains_key(&key) {
+                progress.problems.push(Problem::Duplicate(key.name));
+                continue;
+            }
             let mut entry = match gone.remove(&key) {
-                Some(entry) => entry,
-                None => self.create(&key, &trigger, progress),
+                // A worker without an inbox has panicked; the trigger must not stay without one.
+                Some(entry) if !entry.commands.is_closed() => entry,
+                _ => self.create(&key, &trigger, progress),
             };
             self.update(state, &mut entry, progress, trigger).await;
             state.entries.insert(key, entry);
@@ -421,7 +453,8 @@ impl Inner {
 impl State {
     fn forget_clients(&mut self) {
         let triggers = self.entries.values().map(|entry| &entry.trigger);
-        let targets = triggers.flat_map(|trigger| trigger.delivery.dead_letter.iter().chain([&trigger.subscriber]));
+        let targets = triggers
+            .flat_map(|trigger| trigger.delivery.dead_letter.iter().chain([&trigger.subscriber]));
         let named = targets.filter_map(|target| target.ca_certs.as_deref()).collect();
         self.clients.keep(&named);
     }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use broker::store::Stage;
+use broker::store::{Outcome, Stage};
 use broker_event::http as binding;
 use broker_event::{Event, Value};
 use http::HeaderMap;
@@ -22,19 +22,21 @@ const MAX_TTL: i32 = 255;
 
 /// A reply that has been round too often: two triggers that answer each other would otherwise never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the reply passed a broker {MAX_TTL} times and is dropped: its knativebrokerttl is used up")]
+#[error(
+    "the reply passed a broker {MAX_TTL} times and is dropped: its knativebrokerttl is used up"
+)]
 pub(crate) struct Exhausted;
 
 /// The events in a 2xx answer: none when it is empty, an error when it holds something else.
 ///
 /// Like Knative's brokers, every 2xx status may carry a reply, also 202.
-pub(crate) fn read(answer: Answer) -> Result<Vec<Event>, Failure> {
+pub(crate) fn read(answer: &Answer) -> Result<Vec<Event>, Failure> {
     if !speaks_of_an_event(&answer.headers) {
         if answer.body.is_empty() {
             return Ok(Vec::new());
         }
         let reason = format!("answered {} with a body that is not a CloudEvent", answer.status);
-        return Err(refusal(&answer, &reason));
+        return Err(refusal(answer, &reason));
     }
     if answer.body.is_empty() && !answer.headers.contains_key("ce-specversion") {
         return Ok(Vec::new()); // a framework that names the media type of the empty body
@@ -43,7 +45,7 @@ pub(crate) fn read(answer: Answer) -> Result<Vec<Event>, Failure> {
         Ok(received) => Ok(received.events),
         Err(error) => {
             let reason = format!("answered {} with a malformed CloudEvent: {error}", answer.status);
-            Err(refusal(&answer, &reason))
+            Err(refusal(answer, &reason))
         }
     }
 }
@@ -74,11 +76,13 @@ fn speaks_of_an_event(headers: &HeaderMap) -> bool {
     const STRUCTURED: &[u8] = b"application/cloudevents";
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     headers.contains_key("ce-specversion")
-        || content_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
+        || content_type
+            .get(..STRUCTURED.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
 }
 
 fn refusal(answer: &Answer, reason: &str) -> Failure {
-    let kept = answer.body.len().min(broker::store::Outcome::MAX_BODY);
+    let kept = answer.body.len().min(Outcome::MAX_BODY);
     Failure {
         stage: Stage::Subscriber,
         status: answer.status.as_u16(),
@@ -120,14 +124,17 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_no_reply() {
-        assert_eq!(read(answer(&[], "")).unwrap(), []);
-        assert_eq!(read(answer(&[("content-type", "text/plain")], "")).unwrap(), []);
-        assert_eq!(read(answer(&[("content-type", "application/cloudevents+json")], "")).unwrap(), []);
+        assert_eq!(read(&answer(&[], "")).unwrap(), []);
+        assert_eq!(read(&answer(&[("content-type", "text/plain")], "")).unwrap(), []);
+        assert_eq!(
+            read(&answer(&[("content-type", "application/cloudevents+json")], "")).unwrap(),
+            []
+        );
     }
 
     #[test]
     fn an_event_is_a_reply_with_any_status_and_without_data() {
-        let events = read(answer(&BINARY, "")).unwrap();
+        let events = read(&answer(&BINARY, "")).unwrap();
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].ty(), "answered");
     }
@@ -135,13 +142,16 @@ mod tests {
     #[test]
     fn a_structured_reply_is_recognised_whatever_its_case() {
         let body = r#"{"specversion":"1.0","id":"r","source":"/fn","type":"answered","data":1}"#;
-        let events = read(answer(&[("content-type", "Application/CloudEvents+JSON; charset=utf-8")], body)).unwrap();
+        let events =
+            read(&answer(&[("content-type", "Application/CloudEvents+JSON; charset=utf-8")], body))
+                .unwrap();
         assert_eq!(events[0].id(), "r");
     }
 
     #[test]
     fn a_body_that_is_no_event_is_a_failure_worth_retrying() {
-        let failure = read(answer(&[("content-type", "text/html")], "<html>\r\n</html>")).unwrap_err();
+        let failure =
+            read(&answer(&[("content-type", "text/html")], "<html>\r\n</html>")).unwrap_err();
         assert!(failure.retryable);
         assert_eq!(failure.status, 202);
         assert_eq!(failure.body, b"<html>\r\n</html>");
@@ -150,22 +160,32 @@ mod tests {
 
     #[test]
     fn a_malformed_event_is_a_failure_that_says_what_is_wrong() {
-        let failure = read(answer(&BINARY[..2], "x")).unwrap_err();
-        assert!(failure.retryable && failure.reason.contains("malformed CloudEvent: "), "{failure:?}");
+        let failure = read(&answer(&BINARY[..2], "x")).unwrap_err();
+        assert!(
+            failure.retryable && failure.reason.contains("malformed CloudEvent: "),
+            "{failure:?}"
+        );
     }
 
     #[test]
     fn a_reply_inherits_the_count_less_one_and_gets_a_new_arrival_time() {
         let mut reply = event(Some(Value::Integer(9999)));
         reply.set_extension(ARRIVAL, Value::from("1999-01-01T00:00:00Z"));
-        readmit(&mut reply, &event(Some(Value::Integer(17))), UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        readmit(&mut reply, &event(Some(Value::Integer(17))), UNIX_EPOCH + Duration::from_secs(1))
+            .unwrap();
         assert_eq!(reply.extension(TTL), Some(&Value::Integer(16)));
         assert_eq!(reply.extension(ARRIVAL), Some(&Value::from("1970-01-01T00:00:01Z")));
     }
 
     #[test]
     fn a_count_that_is_used_up_or_nonsense_ends_the_round() {
-        for left in [Value::Integer(1), Value::Integer(0), Value::Integer(-5), Value::from("1"), Value::from("many")] {
+        for left in [
+            Value::Integer(1),
+            Value::Integer(0),
+            Value::Integer(-5),
+            Value::from("1"),
+            Value::from("many"),
+        ] {
             assert_eq!(readmit(&mut event(None), &event(Some(left)), UNIX_EPOCH), Err(Exhausted));
         }
         let mut reply = event(None);

@@ -10,6 +10,10 @@ use crate::trigger::{Backoff, DeliveryPolicy};
 /// and nobody who repaired a subscriber expects to wait longer than an hour for the next attempt.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
+/// Longest wait of all, also when a trigger allows a longer `Retry-After`: a day, after which asking once more costs nobody
+/// anything, and which no clock can overflow on.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// Largest share of a wait that chance adds to it, so that events which failed together do not return together.
 pub const JITTER: f64 = 0.1;
 
@@ -38,11 +42,16 @@ pub(crate) fn classify(status: StatusCode) -> Class {
 ///
 /// `chance` is a random fraction from 0 to 1; `retry_after` what the answer asked for. A server can lengthen the
 /// wait up to `retry_after_max`, never shorten it.
-pub(crate) fn wait(policy: &DeliveryPolicy, failed: u32, chance: f64, retry_after: Option<Duration>) -> Duration {
+pub(crate) fn wait(
+    policy: &DeliveryPolicy,
+    failed: u32,
+    chance: f64,
+    retry_after: Option<Duration>,
+) -> Duration {
     let backoff = backoff(policy.backoff, policy.backoff_delay, failed);
     let jittered = backoff.mul_f64(1.0 + JITTER * chance.clamp(0.0, 1.0));
     let asked = retry_after.unwrap_or_default().min(policy.retry_after_max.unwrap_or(MAX_BACKOFF));
-    jittered.max(asked)
+    jittered.max(asked.min(MAX_WAIT))
 }
 
 fn backoff(kind: Backoff, delay: Duration, failed: u32) -> Duration {

@@ -17,10 +17,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
-use crate::reply::TTL;
-use crate::retry::{Class, classify, heeds_retry_after, retry_after};
-use crate::tls::{Clients, HttpClient};
 use crate::clock;
+use crate::reply::TTL;
+use crate::retry::{Class, MAX_WAIT, classify, heeds_retry_after, retry_after};
+use crate::tls::{Clients, HttpClient};
 use crate::trigger::{Format, Target};
 
 /// Bytes of an unwanted body that are read away so that the connection can be used again; a longer body costs the
@@ -38,8 +38,10 @@ const PREFER_REPLY: HeaderValue = HeaderValue::from_static("reply");
 const KN_NAMESPACE: HeaderName = HeaderName::from_static("kn-namespace");
 const CE_TTL: HeaderName = HeaderName::from_static("ce-knativebrokerttl");
 /// The `CloudEvents` distributed tracing extension, and the W3C headers of the same names.
-const TRACE: [(&str, HeaderName); 2] =
-    [("traceparent", HeaderName::from_static("traceparent")), ("tracestate", HeaderName::from_static("tracestate"))];
+const TRACE: [(&str, HeaderName); 2] = [
+    ("traceparent", HeaderName::from_static("traceparent")),
+    ("tracestate", HeaderName::from_static("tracestate")),
+];
 
 /// Why nothing can be sent to an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,11 +143,13 @@ impl Endpoint {
 
     /// Posts `event` and reads the answer.
     pub(crate) async fn call(&self, event: &Event, limits: Limits) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + limits.timeout;
+        let deadline = Instant::now() + limits.timeout.min(MAX_WAIT);
         let response = match timeout_at(deadline, self.client.request(self.request(event))).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.unanswered(&describe(&error))),
-            Err(_) => return Err(self.unanswered(&format!("no answer within {:?}", limits.timeout))),
+            Err(_) => {
+                return Err(self.unanswered(&format!("no answer within {:?}", limits.timeout)));
+            }
         };
         let (head, mut body) = response.into_parts();
         if classify(head.status) != Class::Delivered {
@@ -157,14 +161,18 @@ impl Endpoint {
         match self.role {
             Role::DeadLetter => read_away(&mut body, &mut BytesMut::new(), deadline).await,
             Role::Subscriber => {
-                answer.body = match timeout_at(deadline, read_whole(&mut body, limits.reply_bytes)).await {
-                    Ok(Ok(whole)) => whole,
-                    Ok(Err(reason)) => return Err(self.broken(answer.status, reason)),
-                    Err(_) => {
-                        let reason = format!("answered {}, but not to the end within {:?}", answer.status, limits.timeout);
-                        return Err(self.broken(answer.status, reason));
-                    }
-                };
+                answer.body =
+                    match timeout_at(deadline, read_whole(&mut body, limits.reply_bytes)).await {
+                        Ok(Ok(whole)) => whole,
+                        Ok(Err(reason)) => return Err(self.broken(answer.status, &reason)),
+                        Err(_) => {
+                            let reason = format!(
+                                "answered {}, but not to the end within {:?}",
+                                answer.status, limits.timeout
+                            );
+                            return Err(self.broken(answer.status, &reason));
+                        }
+                    };
             }
         }
         Ok(answer)
@@ -234,11 +242,11 @@ impl Endpoint {
         }
     }
 
-    fn broken(&self, status: StatusCode, reason: String) -> Failure {
+    fn broken(&self, status: StatusCode, reason: &str) -> Failure {
         Failure {
             stage: self.stage(),
             status: status.as_u16(),
-            reason: bounded(&reason),
+            reason: bounded(reason),
             body: Vec::new(),
             retryable: true,
             retry_after: None,
@@ -249,7 +257,10 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The headers hold credentials.
-        f.debug_struct("Endpoint").field("uri", &self.uri).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("uri", &self.uri)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -263,20 +274,30 @@ fn split_credentials(url: &Uri) -> Result<(Uri, Option<HeaderValue>), TargetErro
     };
     // The credentials are not repeated in an error.
     let refuse = || TargetError::Url(host.to_owned());
-    let web = parts.scheme.as_ref().is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    let web = parts
+        .scheme
+        .as_ref()
+        .is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     if !web || host.is_empty() {
-        return Err(if credentials.is_some() { refuse() } else { TargetError::Url(url.to_string()) });
+        return Err(if credentials.is_some() {
+            refuse()
+        } else {
+            TargetError::Url(url.to_string())
+        });
     }
     let authorization = credentials.and_then(|credentials| {
         let decoded: Vec<u8> = percent_encoding::percent_decode_str(credentials).collect();
-        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(decoded))).ok()?;
+        let mut value =
+            HeaderValue::try_from(format!("Basic {}", STANDARD.encode(decoded))).ok()?;
         value.set_sensitive(true);
         Some(value)
     });
     let uri = Uri::builder()
         .scheme(parts.scheme.clone().unwrap_or(Scheme::HTTP))
         .authority(host)
-        .path_and_query(parts.path_and_query.clone().unwrap_or_else(|| PathAndQuery::from_static("/")))
+        .path_and_query(
+            parts.path_and_query.clone().unwrap_or_else(|| PathAndQuery::from_static("/")),
+        )
         .build()
         .map_err(|_| refuse())?;
     Ok((uri, authorization))

@@ -53,14 +53,17 @@ impl Clients {
 
     /// The client that trusts the public authorities and those of `ca_certs`.
     pub(crate) fn trusting(&mut self, ca_certs: Option<&str>) -> Result<HttpClient, TargetError> {
-        let Some(pem) = ca_certs.filter(|pem| !pem.trim().is_empty()) else { return Ok(self.public.clone()) };
+        let Some(pem) = ca_certs.filter(|pem| !pem.trim().is_empty()) else {
+            return Ok(self.public.clone());
+        };
         if let Some(known) = self.by_ca.get(pem) {
             return Ok(known.clone());
         }
         let mut roots = public_roots();
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| TargetError::Certificates(error.to_string()))?;
+            let certificate =
+                certificate.map_err(|error| TargetError::Certificates(error.to_string()))?;
             roots.add(certificate).map_err(|error| TargetError::Certificates(error.to_string()))?;
         }
         if roots.len() == before {
@@ -92,7 +95,11 @@ fn client(roots: RootCertStore, tasks: &TaskTracker) -> HttpClient {
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
     Client::builder(Tracked(tasks.clone()))
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())

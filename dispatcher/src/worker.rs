@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pace: Pace,
     /// No reading before this.
     resume_at: Option<Instant>,
+    /// Whether the last course asked for order.
+    ordered: Option<bool>,
     /// No reading while attempts from before a change of order are under way.
     finish_first: bool,
 }
@@ -79,6 +81,7 @@ impl Worker {
             lanes: Lanes::default(),
             pace: Pace::default(),
             resume_at: None,
+            ordered: None,
             finish_first: false,
         }
     }
@@ -108,17 +111,20 @@ impl Worker {
         // What a subscriber is working on gets time to end; what does not is given back as untried, never counted
         // as a failure and never a dead letter.
         if timeout(self.grace, async { while running.next().await.is_some() {} }).await.is_err() {
-            debug!(trigger = self.name, attempts = running.len(), "gave back attempts that did not end in time");
+            debug!(
+                trigger = self.name,
+                attempts = running.len(),
+                "gave back attempts that did not end in time"
+            );
         }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Course(course) => {
-                let ordered = |course: &Option<Arc<Course>>| course.as_ref().map(|course| course.trigger.order_by_key);
-                if ordered(&self.course) != ordered(&course) {
-                    self.lanes.release();
-                    self.finish_first = true;
+                match &course {
+                    None => self.lanes.release(),
+                    Some(course) => self.change_order(course.trigger.order_by_key),
                 }
                 self.pace.change(course.as_deref());
                 self.course = course;
@@ -134,6 +140,14 @@ impl Worker {
                 self.subscription = Some(subscription);
                 self.resume_at = None;
             }
+        }
+    }
+
+    /// Attempts made without lanes could overtake each other: they end before the first lane starts.
+    fn change_order(&mut self, ordered: bool) {
+        if self.ordered.replace(ordered).is_some_and(|before| before != ordered) {
+            self.lanes.release();
+            self.finish_first = true;
         }
     }
 
@@ -169,7 +183,8 @@ impl Worker {
     /// When to look again although nothing happened.
     fn wake_at(&self, running: usize) -> Option<Instant> {
         let course = self.course.as_ref()?;
-        let paced = self.pace.until.filter(|_| self.lanes.is_ready() && running < parallelism(course));
+        let paced =
+            self.pace.until.filter(|_| self.lanes.is_ready() && running < parallelism(course));
         let resume = self.resume_at.filter(|_| self.subscription.is_some());
         [self.lanes.next_due(), paced, resume].into_iter().flatten().min()
     }
@@ -208,7 +223,9 @@ impl Worker {
 
     fn fetch_failed(&mut self, error: &StoreError) {
         match error {
-            StoreError::Closed | StoreError::UnknownTopic(_) | StoreError::UnknownSubscription(_) => {
+            StoreError::Closed
+            | StoreError::UnknownTopic(_)
+            | StoreError::UnknownSubscription(_) => {
                 debug!(trigger = self.name, %error, "reads no more");
                 self.subscription = None;
             }
@@ -226,7 +243,10 @@ async fn make(course: Arc<Course>, held: Held) -> Ended {
 }
 
 /// Asks the store only when polled, so that an attempt that ended first costs no call.
-async fn fetch(subscription: &mut Option<Box<dyn Subscription>>, room: usize) -> Result<Vec<Delivery>, StoreError> {
+async fn fetch(
+    subscription: &mut Option<Box<dyn Subscription>>,
+    room: usize,
+) -> Result<Vec<Delivery>, StoreError> {
     match subscription {
         Some(subscription) => subscription.next(room).await,
         None => Err(StoreError::Closed),

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use crds::Object;
+use crds::broker_defaults::BrokerDefaults;
+use crds::manifest::{File, MAX_FILE_BYTES};
+use crds::object::Rules;
 
 mod filter;
 pub mod follow;
@@ -12,9 +15,6 @@ mod sink;
 
 pub use filter::filter;
 pub use plan::Plan;
-
-/// Largest resource file: the API server's own limit for an object is 1.5 MiB, and a file holds several.
-const MAX_FILE: u64 = 32 << 20;
 
 /// Reads `paths` and plans what should be in force. `events` is the base URL of the events listener.
 ///
@@ -32,16 +32,16 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Object>> {
     let mut texts = Vec::new();
     for file in files(paths)? {
         let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
-        ensure!(length <= MAX_FILE, "{}: {length} bytes, more than {MAX_FILE}", file.display());
+        let limit = u64::try_from(MAX_FILE_BYTES)?;
+        ensure!(length <= limit, "{}: {length} bytes, more than {limit}", file.display());
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         texts.push((file.display().to_string(), text));
     }
-    let cesql = |text: &str| check_cesql(text);
-    let named = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-    crds::manifest::load(named, &cesql).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", lines.join("\n"))
-    })
+    let files: Vec<File<'_>> = texts.iter().map(|(name, text)| File { name, text }).collect();
+    let defaults = BrokerDefaults::builtin();
+    let rules = Rules { cesql: &check_cesql, broker_defaults: &defaults };
+    let located = crds::manifest::load(&files, &rules)?;
+    Ok(located.into_iter().map(|located| located.object).collect())
 }
 
 /// Refuses an expression that does not parse, or that can never decide.

@@ -114,7 +114,7 @@ pub async fn run(
     let mut registry = Registry::with_prefix("weft");
     let store = open(&settings).await?;
     Endpoints::remove(&settings.data)?;
-    let mesh = Mesh::assemble(&settings, &store, &mut registry)?;
+    let mesh = Mesh::assemble(&settings, &store, &mut registry, &endpoints.events)?;
     let tasks = TaskTracker::new();
     let ready = CancellationToken::new();
     let admin = Admin {
@@ -124,14 +124,14 @@ pub async fn run(
         ready: ready.clone(),
         stop: stop.clone(),
     };
-    mesh.listen(listeners, admin, &settings, &stop, &tasks);
+    mesh.listen(listeners, admin, &stop, &tasks);
     forget_removed(store.as_ref(), &plan);
-    mesh.apply(&plan);
+    mesh.apply(plan.clone()).await;
     endpoints.write(&settings.data)?;
     ready.cancel();
     announce(out, &endpoints, &settings, &plan, public)?;
-    let follower = Follower::new(settings.files.clone(), endpoints.events.clone());
-    follower.run(&stop, |plan| mesh.apply(&plan)).await;
+    let follower = Follower::new(settings.files.clone(), endpoints.events.clone(), plan);
+    follower.run(&stop, async |plan| mesh.apply(plan).await).await;
     mesh.shut_down(&settings, &tasks, store).await
 }
 
@@ -173,16 +173,17 @@ impl Mesh {
         settings: &Settings,
         store: &Arc<EmbeddedStore>,
         registry: &mut Registry,
+        events: &str,
     ) -> anyhow::Result<Self> {
         let port: Arc<dyn Store> = store.clone();
         store.register(registry);
         let config = DispatcherConfig {
-            max_reply_bytes: settings.max_event_bytes,
+            events_url: events.parse().context("the events listener's URL")?,
+            reply_bytes: settings.max_event_bytes,
             grace: settings.drain,
             ..DispatcherConfig::default()
         };
-        let metrics = sources::Metrics::default();
-        metrics.register(registry);
+        let metrics = sources::Metrics::register(registry);
         let files = checkpoints::Files::open(settings.data.join("sources"))?;
         let hooks = Hooks::new(metrics.clone());
         let ports = Ports {
@@ -207,29 +208,29 @@ impl Mesh {
     }
 
     /// Brings a plan into force.
-    fn apply(&self, plan: &Plan) {
+    async fn apply(&self, plan: Plan) {
         for note in &plan.notes {
             tracing::warn!("{note}");
         }
-        for problem in self.dispatcher.apply(plan.snapshot.clone()) {
-            tracing::warn!("{problem}");
+        if let Err(error) = self.dispatcher.apply(plan.snapshot.clone()).await {
+            for problem in error.problems {
+                tracing::warn!("{problem}");
+            }
         }
-        self.snapshot.store(Arc::new(plan.snapshot.clone()));
-        self.sources.apply(plan.sources.clone());
+        self.snapshot.store(Arc::new(plan.snapshot));
+        self.sources.apply(plan.sources);
     }
 
     fn listen(
         &self,
         listeners: Listeners,
         admin: Admin,
-        settings: &Settings,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) {
         let events = Events { ingress: self.ingress.clone(), hooks: self.hooks.clone() };
         tasks.spawn(listen::events(listeners.events, events, stop.clone()));
         tasks.spawn(listen::gateway(listeners.gateway, stop.clone()));
-        let _ = settings;
         tasks.spawn(listen::api(listeners.api, admin.router(), stop.clone()));
     }
 

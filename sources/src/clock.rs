@@ -19,7 +19,10 @@ impl Clock {
     /// The clock of this machine.
     #[must_use]
     pub fn system() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the edge where wall-clock time enters this crate")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the edge where wall-clock time enters this crate"
+        )]
         Self(Arc::new(SystemTime::now))
     }
 

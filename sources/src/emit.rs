@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_event::{Event, Value};
+use broker_event::{Event, MAX_EXTENSION_NAME, Value};
 use futures_util::future::BoxFuture;
 use http::Uri;
 use thiserror::Error;
@@ -14,9 +14,10 @@ use crate::metrics::SourceMetrics;
 use crate::status::{Condition, Reporter};
 
 /// Context attributes, which an override cannot be named after: it would be dropped or contradict the attribute.
-const CONTEXT_ATTRIBUTES: [&str; 11] = [
+const CONTEXT_ATTRIBUTES: [&str; 12] = [
     "data",
     "data_base64",
+    "datacontentencoding",
     "datacontenttype",
     "dataschema",
     "id",
@@ -27,6 +28,10 @@ const CONTEXT_ATTRIBUTES: [&str; 11] = [
     "time",
     "type",
 ];
+
+/// How many overrides a source can have. Each is a header of every delivery, and servers commonly refuse requests with
+/// more than a hundred.
+const MAX_OVERRIDES: usize = 64;
 
 /// Where the events of a source go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +98,9 @@ pub struct Overrides(Vec<(Box<str>, Value)>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OverridesError {
     /// Not an extension's name.
-    #[error("ceOverrides.extensions: {name:?} is not an extension name: use letters and digits only")]
+    #[error(
+        "ceOverrides.extensions: {name:?} is not an extension name: use letters and digits only, 255 at most"
+    )]
     Name {
         /// The name.
         name: String,
@@ -101,6 +108,18 @@ pub enum OverridesError {
     /// The name of a context attribute.
     #[error("ceOverrides.extensions: {name:?} is a context attribute and cannot be overridden")]
     Reserved {
+        /// The name.
+        name: String,
+    },
+    /// More than an event should carry.
+    #[error("ceOverrides.extensions: {found} are more than {MAX_OVERRIDES}")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+    },
+    /// A value with characters that no attribute may hold.
+    #[error("ceOverrides.extensions: the value of {name:?} must not contain control characters")]
+    Value {
         /// The name.
         name: String,
     },
@@ -121,7 +140,9 @@ impl fmt::Display for Sink {
         match self {
             Self::Broker { namespace, name } => write!(f, "broker {namespace}/{name}"),
             // The host alone: paths and queries of sinks carry tokens.
-            Self::Url { url, .. } => write!(f, "{}", url.host().unwrap_or("an address without host")),
+            Self::Url { url, .. } => {
+                write!(f, "{}", url.host().unwrap_or("an address without host"))
+            }
         }
     }
 }
@@ -161,14 +182,23 @@ impl Overrides {
     /// # Errors
     /// Names the extension that cannot be.
     pub fn new(extensions: BTreeMap<String, String>) -> Result<Self, OverridesError> {
+        if extensions.len() > MAX_OVERRIDES {
+            return Err(OverridesError::TooMany { found: extensions.len() });
+        }
         let mut checked = Vec::with_capacity(extensions.len());
         for (name, value) in extensions {
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            if name.is_empty()
+                || name.len() > MAX_EXTENSION_NAME
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            {
                 return Err(OverridesError::Name { name });
             }
             let lower = name.to_ascii_lowercase();
             if CONTEXT_ATTRIBUTES.contains(&lower.as_str()) {
                 return Err(OverridesError::Reserved { name });
+            }
+            if value.chars().any(char::is_control) {
+                return Err(OverridesError::Value { name });
             }
             checked.push((lower.into(), Value::from(value)));
         }
@@ -348,6 +378,8 @@ mod tests {
         );
         assert!(matches!(overrides(&[("a-b", "x")]), Err(OverridesError::Name { .. })));
         assert!(matches!(overrides(&[("", "x")]), Err(OverridesError::Name { .. })));
+        assert!(matches!(overrides(&[(&"a".repeat(256), "x")]), Err(OverridesError::Name { .. })));
+        assert!(matches!(overrides(&[("a", "x\n")]), Err(OverridesError::Value { .. })));
     }
 
     #[tokio::test]

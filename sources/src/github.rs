@@ -1,4 +1,4 @@
-//! GitHub: web hook deliveries, with the attributes Knative's GitHubSource gives them.
+//! GitHub: web hook deliveries, with the attributes Knative's `GitHubSource` gives them.
 //!
 //! What differs from Knative's, for the better: SHA-256 signatures, the payload's bytes untouched, 202 only once the
 //! event is durable and 503 otherwise, and every event GitHub has, not only the 39 known in 2020.
@@ -100,7 +100,9 @@ impl Receiver {
         }
         if secret_token.is_empty() {
             // Anybody can sign with an empty key.
-            return Err(SourceError::Config("secretToken: the secret must not be empty".to_owned()));
+            return Err(SourceError::Config(
+                "secretToken: the secret must not be empty".to_owned(),
+            ));
         }
         let all = event_types.iter().any(|event| event == "*");
         Ok(Self {
@@ -125,7 +127,7 @@ impl Receiver {
             return Ok(Accepted::Ignored);
         }
         let event = self.event(&delivery, payload)?;
-        self.emit.send(vec![event]).await.map_err(refusal)?;
+        self.emit.send(vec![event]).await.map_err(|error| refusal(&error))?;
         Ok(Accepted::Stored)
     }
 
@@ -181,7 +183,9 @@ impl<'a> Delivery<'a> {
         let id = header(headers, "X-GitHub-Delivery")?;
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if event.len() > MAX_EVENT_NAME || !event.bytes().all(is_name) {
-            return Err(Refusal::Malformed("X-GitHub-Event is not the name of an event".to_owned()));
+            return Err(Refusal::Malformed(
+                "X-GitHub-Event is not the name of an event".to_owned(),
+            ));
         }
         if id.len() > MAX_DELIVERY || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Refusal::Malformed("X-GitHub-Delivery is not a delivery's id".to_owned()));
@@ -206,15 +210,16 @@ fn payload(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
         return Ok(body.clone());
     }
     let fields = body.split(|byte| *byte == b'&');
-    let encoded = fields.filter_map(|field| field.strip_prefix(b"payload=")).next().ok_or_else(
-        || Refusal::Malformed("the form has no field called \"payload\"".to_owned()),
-    )?;
+    let encoded = fields
+        .filter_map(|field| field.strip_prefix(b"payload="))
+        .next()
+        .ok_or_else(|| Refusal::Malformed("the form has no field called \"payload\"".to_owned()))?;
     let spaced: Vec<u8> =
         encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     Ok(percent_decode(&spaced).collect::<Vec<u8>>().into())
 }
 
-fn refusal(error: EmitError) -> Refusal {
+fn refusal(error: &EmitError) -> Refusal {
     if error.is_retryable() {
         let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
         Refusal::Busy { reason: error.to_string(), retry_after }

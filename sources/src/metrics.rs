@@ -153,8 +153,7 @@ mod tests {
         let key = fake::key("PingSource");
         metrics.of(&key).emitted(3);
         metrics.requested(202);
-        let line =
-            r#"source_events_total{kind="PingSource",namespace="default",name="one"} 3"#;
+        let line = r#"source_events_total{kind="PingSource",namespace="default",name="one"} 3"#;
         assert!(text(&registry).contains(line), "{}", text(&registry));
         assert!(text(&registry).contains(r#"source_hook_requests_total{status="202"} 1"#));
         metrics.forget(&key);

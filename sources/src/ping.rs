@@ -1,7 +1,7 @@
-//! Ping: an event at each tick of a schedule, with the attributes Knative's PingSource gives it.
+//! Ping: an event at each tick of a schedule, with the attributes Knative's `PingSource` gives it.
 //!
 //! A tick that cannot be stored is tried again until it is, or until a later tick has taken its place. Ticks that
-//! passed while nothing ran are not made up for, beyond [`CATCH_UP`]; they are counted and reported.
+//! passed while nothing ran are not made up for, beyond the last minute; they are counted and reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +29,7 @@ pub use schedule::{Missed, Schedule, ScheduleError};
 const CATCH_UP: SignedDuration = SignedDuration::from_secs(60);
 
 /// Waits between attempts to store a tick. Half a minute at most: an outage that ends should be noticed before users do.
-const RETRY: Backoff =
-    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
 
 /// The longest pause a sink can ask for; beyond that it is tried anyway.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -243,9 +242,11 @@ impl Template {
                 return Err(SourceError::Config(both.to_owned()));
             }
             (Some(text), None) => Some(Bytes::from(text)),
-            (None, Some(encoded)) => Some(Bytes::from(STANDARD.decode(encoded.trim()).map_err(
-                |error| SourceError::Config(format!("dataBase64: not base64: {error}")),
-            )?)),
+            (None, Some(encoded)) => {
+                Some(Bytes::from(STANDARD.decode(encoded.trim()).map_err(|error| {
+                    SourceError::Config(format!("dataBase64: not base64: {error}"))
+                })?))
+            }
             (None, None) => None,
         };
         Ok(Self {
@@ -257,8 +258,7 @@ impl Template {
     }
 
     fn at(&self, tick: Timestamp) -> Result<Event, EventError> {
-        let source =
-            format!("/apis/v1/namespaces/{}/pingsources/{}", self.namespace, self.name);
+        let source = format!("/apis/v1/namespaces/{}/pingsources/{}", self.namespace, self.name);
         let mut builder =
             EventBuilder::new(self.id(tick).as_str(), source.as_str(), "dev.knative.sources.ping")
                 .time(tick.to_string());
@@ -288,7 +288,7 @@ impl Template {
 fn report_missed(ctx: &Context, missed: &Missed, why: &str) {
     ctx.metrics.missed(missed.count);
     let message = format!("{missed}: {why}");
-    tracing::warn!(namespace = &*ctx.namespace, name = &*ctx.name, "{message}");
+    tracing::warn!("{message}");
     ctx.report.condition(Condition::bad(Condition::PUNCTUAL, "TicksMissed", message));
 }
 

@@ -80,7 +80,8 @@ pub(crate) fn respond(outcome: Result<Accepted, Refusal>) -> Response<Full<Bytes
         }
         Err(Refusal::Busy { retry_after, .. }) => {
             // Whole seconds, at least one: zero would invite an immediate repeat of what just failed.
-            let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
+            let seconds =
+                retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         _ => {}

@@ -154,13 +154,15 @@ impl Runner {
         self.0.board.changed_since(seen).await
     }
 
-    /// Stops all sources and waits until they have ended, about a second at most. Checkpoints stay.
+    /// Stops all sources and waits until they have ended, about a second at most. Checkpoints stay. Requests to web
+    /// hooks are told to come again.
     pub async fn stop(&self) {
         // Under the lock, so that no `apply` half done starts a source behind our back.
         {
             let _sources = self.0.sources();
             self.0.stop.cancel();
         }
+        self.0.ports.hooks.close();
         self.0.tasks.close();
         if timeout(STOP_TIMEOUT, self.0.tasks.wait()).await.is_err() {
             tracing::error!("a source blocks its thread and is left behind");

@@ -19,7 +19,9 @@ use crate::webhook::{HookTaken, Hooks};
 ///
 /// The rule every source keeps: acknowledge upstream (answer, commit, move a cursor) only after [`Emitter::send`]
 /// returned `Ok`. What was not acknowledged comes again after a crash, with the same `source` and `id`.
-pub trait Source: DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+pub trait Source:
+    DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
+{
     /// What the resource is called.
     const KIND: &'static str;
     /// A configuration that works, as JSON; printed by the docs, run by the tests.

@@ -108,8 +108,16 @@ impl Reporter {
         });
     }
 
-    /// Sets the condition of that name.
+    /// Sets the condition of that name. Cheap when it is set already, so a source may say it with each event.
     pub fn condition(&self, condition: Condition) {
+        let known = {
+            let entries = self.board.entries();
+            let status = entries.get(&self.key).map(|(_, status)| status);
+            status.is_some_and(|status| status.conditions.contains(&condition))
+        };
+        if known {
+            return;
+        }
         self.update(|status| {
             match status.conditions.iter_mut().find(|have| have.name == condition.name) {
                 Some(have) => *have = condition,
@@ -168,11 +176,8 @@ impl Board {
     /// Waits until the revision is no longer `seen`.
     pub(crate) async fn changed_since(&self, seen: u64) -> u64 {
         let mut revisions = self.revision.subscribe();
-        match revisions.wait_for(|now| *now != seen).await {
-            Ok(now) => *now,
-            // The sender is a field of `self`, which is borrowed.
-            Err(_) => unreachable!("the board holds the sender it waits on"),
-        }
+        // The sender is a field of `self`, so the wait cannot fail.
+        revisions.wait_for(|now| *now != seen).await.map_or(seen, |now| *now)
     }
 
     fn changed(&self) {

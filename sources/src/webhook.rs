@@ -19,6 +19,7 @@ use http_body_util::{BodyExt, Full};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::respond::{Refusal, respond};
@@ -104,6 +105,8 @@ struct Inner {
     writing: Mutex<()>,
     /// Counts bytes of bodies, up to [`MAX_HELD`].
     memory: Arc<Semaphore>,
+    /// Cancelled when the mesh stops.
+    closed: CancellationToken,
     metrics: Metrics,
 }
 
@@ -131,6 +134,7 @@ impl Hooks {
             slots: ArcSwap::default(),
             writing: Mutex::new(()),
             memory: Arc::new(Semaphore::new(MAX_HELD)),
+            closed: CancellationToken::new(),
             metrics,
         }))
     }
@@ -169,6 +173,11 @@ impl Hooks {
     /// Takes an announcement back.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.forget_path(&path(namespace, name));
+    }
+
+    /// From now on requests are told to come again: the sources are about to stop.
+    pub(crate) fn close(&self) {
+        self.0.closed.cancel();
     }
 
     /// Answers one HTTP request. The body is read here, up to 25 MiB and 10 s.
@@ -223,17 +232,20 @@ impl Hooks {
     async fn find(&self, namespace: &str, name: &str) -> Result<Arc<dyn Hook>, Refusal> {
         let unknown =
             || Refusal::NotFound(format!("there is no web hook source {namespace}/{name}"));
+        let busy = |reason| Refusal::Busy { reason, retry_after: RETRY_AFTER };
+        if self.0.closed.is_cancelled() {
+            return Err(busy("the mesh is stopping".to_owned()));
+        }
         let slot = self.0.slots.load().get(&path(namespace, name)).cloned().ok_or_else(unknown)?;
         let mut hooks = slot.hook.subscribe();
         // A source that is removed while requests wait must not keep them: only the map may own the sender.
         drop(slot);
-        match timeout(START_TIMEOUT, hooks.wait_for(Option::is_some)).await {
-            Ok(Ok(hook)) => hook.clone().ok_or_else(unknown),
-            Ok(Err(_)) => Err(unknown()),
-            Err(_) => Err(Refusal::Busy {
-                reason: format!("the source {namespace}/{name} is not running"),
-                retry_after: RETRY_AFTER,
-            }),
+        let waiting = timeout(START_TIMEOUT, hooks.wait_for(Option::is_some));
+        match self.0.closed.run_until_cancelled(waiting).await {
+            Some(Ok(Ok(hook))) => hook.clone().ok_or_else(unknown),
+            Some(Ok(Err(_))) => Err(unknown()),
+            Some(Err(_)) => Err(busy(format!("the source {namespace}/{name} is not running"))),
+            None => Err(busy("the mesh is stopping".to_owned())),
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::check;
+
 /// The CloudEvents specification an event was written against. The SDK's 1.0 rules apply to both;
 /// what differs is the name `schemaurl` (0.3) for `dataschema` (1.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,10 +163,14 @@ impl Event {
 
     /// Sets (or replaces) an extension. The attributes are copied first if they are shared.
     ///
-    /// The caller passes a valid name (lower-case ASCII letters and digits); checked in debug builds.
+    /// # Panics
+    /// When `name` is no extension's name in lower case. Names are the caller's own; what comes from outside goes through
+    /// the parsers or [`crate::EventBuilder`]. Kept in the event, a bad name would make its record unreadable.
     pub fn set_extension(&mut self, name: &str, value: Value) {
-        debug_assert!(
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        let v03 = self.spec_version() == SpecVersion::V03;
+        assert!(
+            check::is_extension_name(name) && !check::is_reserved(name, v03),
+            "{name:?} is no extension's name"
         );
         let extensions = &mut Arc::make_mut(&mut self.attributes).extensions;
         match extensions.binary_search_by(|(have, _)| (**have).cmp(name)) {

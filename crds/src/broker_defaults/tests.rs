@@ -47,7 +47,10 @@ fn a_namespace_wins_over_the_mesh_and_a_class_over_the_rest() {
     assert_eq!(retry(&defaults, "team-b", Some("Weft")), Some(7));
     assert_eq!(retry(&defaults, "team-b", None), Some(3));
     assert_eq!(defaults.config("x", Some("Kafka")).unwrap().reference().unwrap().name, "kafka");
-    assert!(defaults.keeps_config_in_namespace("team-b") && !defaults.keeps_config_in_namespace("team-a"));
+    assert!(
+        defaults.keeps_config_in_namespace("team-b")
+            && !defaults.keeps_config_in_namespace("team-a")
+    );
 }
 
 #[test]
@@ -72,8 +75,15 @@ fn what_is_shipped_names_no_configuration() {
 #[test]
 fn broken_defaults_are_refused_with_the_place() {
     let refusal = |text: &str| BrokerDefaults::parse(text).unwrap_err().to_string();
-    assert_eq!(refusal("clusterDefault:\n  brokerClas: X\n"), "2:3: clusterDefault.brokerClas: unknown field");
-    assert!(refusal("clusterDefault: [\n").starts_with("2:1: "), "{}", refusal("clusterDefault: [\n"));
+    assert_eq!(
+        refusal("clusterDefault:\n  brokerClas: X\n"),
+        "2:3: clusterDefault.brokerClas: unknown field"
+    );
+    assert!(
+        refusal("clusterDefault: [\n").starts_with("2:1: "),
+        "{}",
+        refusal("clusterDefault: [\n")
+    );
     assert_eq!(refusal("[]"), "1:1: must be a mapping, not a list");
     let bad = "clusterDefault:\n  delivery: {retry: -1}\n  brokerClasses: {K: {kind: C}}\n";
     let expected = "invalid value: -1: clusterDefault.delivery.retry\n\

@@ -31,6 +31,7 @@ pub const EVENTS: &[&str] = &[
     "integration_installation_repositories",
     "issue_comment",
     "issue_dependencies",
+    "issue_relates_to",
     "issues",
     "label",
     "marketplace_purchase",

@@ -35,7 +35,15 @@ fn a_whole_source_is_read() {
 #[test]
 fn the_list_of_events_is_sorted_and_has_knatives_and_newer_ones() {
     assert!(EVENTS.is_sorted());
-    for event in ["org_block", "integration_installation", "ping", "star", "discussion", "merge_group", "workflow_job"] {
+    for event in [
+        "org_block",
+        "integration_installation",
+        "ping",
+        "star",
+        "discussion",
+        "merge_group",
+        "workflow_job",
+    ] {
         assert!(EVENTS.contains(&event), "{event}");
     }
 }
@@ -48,14 +56,21 @@ fn an_unknown_event_is_named() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let refused = refusal(|source| source.spec = GitHubSourceSpec { sink: Destination::at("http://s/"), ..GitHubSourceSpec::default() });
+    let refused = refusal(|source| {
+        source.spec =
+            GitHubSourceSpec { sink: Destination::at("http://s/"), ..GitHubSourceSpec::default() }
+    });
     let expected = "missing field(s): spec.accessToken, spec.eventTypes, spec.ownerAndRepository, spec.secretToken";
     assert_eq!(refused, expected);
-    let refused = refusal(|source| source.spec.secret_token = Some(SecretValueFromSource::default()));
+    let refused =
+        refusal(|source| source.spec.secret_token = Some(SecretValueFromSource::default()));
     assert_eq!(refused, "missing field(s): spec.secretToken.secretKeyRef");
     let empty = SecretValueFromSource { secret_key_ref: Some(SecretKeySelector::default()) };
     let refused = refusal(|source| source.spec.access_token = Some(empty));
-    assert_eq!(refused, "missing field(s): spec.accessToken.secretKeyRef.key, spec.accessToken.secretKeyRef.name");
+    assert_eq!(
+        refused,
+        "missing field(s): spec.accessToken.secretKeyRef.key, spec.accessToken.secretKeyRef.name"
+    );
     let refused = refusal(|source| source.spec.sink = Destination::default());
     assert_eq!(refused, "expected at least one, got none: spec.sink.ref, spec.sink.uri");
 }
@@ -77,7 +92,10 @@ fn a_webhook_made_by_the_user_needs_no_access_token() {
 fn repositories_and_urls_are_checked() {
     for name in ["a/b/c", "/b", "a/", "a b", "a/..", "https://github.com/a/b"] {
         let refused = refusal(|source| source.spec.owner_and_repository = name.to_owned());
-        assert!(refused.starts_with(&format!("invalid value: {name}: spec.ownerAndRepository\n")), "{refused}");
+        assert!(
+            refused.starts_with(&format!("invalid value: {name}: spec.ownerAndRepository\n")),
+            "{refused}"
+        );
     }
     assert_eq!(refusal(|source| source.spec.owner_and_repository = "acme".to_owned()), "");
     for url in ["ghe", "ftp://ghe/", "https://user:token@ghe/"] {

@@ -4,10 +4,12 @@ use serde_json::json;
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
 fn refusal(value: Value) -> String {
-    Object::from_value(value).unwrap_err().to_string()
+    Object::from_value(&value).unwrap_err().to_string()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
 fn trigger(spec: Value) -> Value {
     json!({"apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": "t"}, "spec": spec})
 }
@@ -16,12 +18,12 @@ fn trigger(spec: Value) -> Value {
 fn every_supported_kind_is_read_and_written_back() {
     for (api_version, kind) in SUPPORTED {
         let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}});
-        let object = Object::from_value(value).unwrap();
+        let object = Object::from_value(&value).unwrap();
         assert_eq!(object.kind(), *kind);
         assert_eq!(object.key().to_string(), format!("{kind} n/x"));
         let written = serde_json::to_value(&object).unwrap();
         assert_eq!(written["apiVersion"], *api_version);
-        assert_eq!(Object::from_value(written).unwrap(), object);
+        assert_eq!(Object::from_value(&written).unwrap(), object);
     }
 }
 
@@ -31,16 +33,24 @@ fn unknown_kinds_and_versions_are_refused_with_what_is_supported() {
     let start = "no kind \"Deployment\" in version \"apps/v1\" is known; supported are Broker (eventing.knative.dev/v1), ";
     assert!(kind.starts_with(start), "{kind}");
     let version = refusal(json!({"apiVersion": "eventing.knative.dev/v1beta1", "kind": "Broker"}));
-    assert_eq!(version, "Broker has no version \"eventing.knative.dev/v1beta1\"; supported is eventing.knative.dev/v1");
+    assert_eq!(
+        version,
+        "Broker has no version \"eventing.knative.dev/v1beta1\"; supported is eventing.knative.dev/v1"
+    );
     assert_eq!(refusal(json!({"kind": "Broker"})), "apiVersion is missing");
     assert_eq!(refusal(json!({"apiVersion": "v1", "kind": null})), "kind is missing");
-    assert_eq!(refusal(json!({"apiVersion": 1, "kind": "Broker"})), "apiVersion: must be a string, not a number; quote it");
+    assert_eq!(
+        refusal(json!({"apiVersion": 1, "kind": "Broker"})),
+        "apiVersion: must be a string, not a number; quote it"
+    );
     assert_eq!(refusal(json!([])), ": must be a mapping, not a list");
 }
 
 #[test]
 fn all_unknown_fields_are_named_as_kubernetes_names_them() {
-    let refused = refusal(trigger(json!({"brokr": "b", "filters": [{"not": {"regex": {}}}], "subscriber": {"url": "x"}})));
+    let refused = refusal(trigger(
+        json!({"brokr": "b", "filters": [{"not": {"regex": {}}}], "subscriber": {"url": "x"}}),
+    ));
     let expected = "Trigger in version \"v1\" cannot be handled as a Trigger: strict decoding error: \
         unknown field \"spec.brokr\", unknown field \"spec.filters[0].not.regex\", unknown field \"spec.subscriber.url\"";
     assert_eq!(refused, expected);
@@ -54,9 +64,24 @@ fn types_are_checked_and_named() {
         (json!({"broker": {}}), "spec.broker: must be a string, not a mapping"),
         (json!({"filters": {}}), "spec.filters: must be a list, not a mapping"),
         (json!({"filters": [1]}), "spec.filters[0]: must be a mapping, not a number"),
-        (json!({"filters": [{"exact": {"type": 5}}]}), "spec.filters[0].exact[type]: must be a string, not a number; quote it"),
-        (json!({"delivery": {"retry": "3"}}), "spec.delivery.retry: must be a whole number, not a string"),
-        (json!({"delivery": {"retry": 3_000_000_000_u32}}), "spec.delivery.retry: must be a whole number that is not as large"),
+        (
+            json!({"filters": [{"exact": {"type": 5}}]}),
+            "spec.filters[0].exact[type]: must be a string, not a number; quote it",
+        ),
+        (
+            json!({"delivery": {"retry": "3"}}),
+            "spec.delivery.retry: must be a whole number, not a string",
+        ),
+        (
+            json!({"delivery": {"retry": 3_000_000_000_u32}}),
+            "spec.delivery.retry: must be a whole number that is not as large",
+        ),
+        (json!(["b"]), "spec: must be a mapping, not a list"),
+        (json!({"subscriber": []}), "spec.subscriber: must be a mapping, not a list"),
+        (
+            json!({"filters": [{"exact": ["type"]}]}),
+            "spec.filters[0].exact: must be a mapping, not a list",
+        ),
         (json!("x"), "spec: must be a mapping, not a string"),
     ];
     for (spec, expected) in cases {
@@ -68,9 +93,13 @@ fn types_are_checked_and_named() {
 
 #[test]
 fn null_means_absent_and_an_unknown_status_is_tolerated() {
-    let mut value = trigger(json!({"broker": "b", "filter": null, "delivery": null, "subscriber": {"uri": "http://s/", "ref": null}}));
+    let mut value = trigger(
+        json!({"broker": "b", "filter": null, "delivery": null, "subscriber": {"uri": "http://s/", "ref": null}}),
+    );
     value["metadata"]["labels"] = Value::Null;
     value["status"] = json!({"conditions": [], "newer": {"field": 1}});
-    let Object::Trigger(trigger) = Object::from_value(value).unwrap() else { panic!("not a Trigger") };
+    let Object::Trigger(trigger) = Object::from_value(&value).unwrap() else {
+        panic!("not a Trigger")
+    };
     assert_eq!(trigger.spec.filter, None);
 }

@@ -3,7 +3,8 @@
 use super::*;
 
 fn trigger(spec: &str) -> Trigger {
-    let mut trigger: Trigger = serde_json::from_str(&format!(r#"{{"metadata":{{"name":"t"}},"spec":{spec}}}"#)).unwrap();
+    let mut trigger: Trigger =
+        serde_json::from_str(&format!(r#"{{"metadata":{{"name":"t"}},"spec":{spec}}}"#)).unwrap();
     trigger.defaults();
     trigger
 }
@@ -30,7 +31,10 @@ fn defaults_are_an_open_filter_a_label_and_namespaces() {
     assert_eq!(trigger.spec.filter, Some(TriggerFilter::default()));
     assert_eq!(trigger.metadata.labels[BROKER_LABEL], "b");
     assert_eq!(trigger.spec.subscriber.reference.unwrap().namespace, "default");
-    assert_eq!(trigger.spec.delivery.unwrap().dead_letter_sink.unwrap().reference.unwrap().namespace, "default");
+    assert_eq!(
+        trigger.spec.delivery.unwrap().dead_letter_sink.unwrap().reference.unwrap().namespace,
+        "default"
+    );
 }
 
 #[test]
@@ -38,21 +42,34 @@ fn filters_that_would_match_everything_are_refused() {
     let message = |filter: &str| refusal(&with_filter(filter));
     assert!(message("{}").starts_with("filter is empty: spec.filters[0]\n"));
     for dialect in ["all", "any"] {
-        assert!(message(&format!(r#"{{"{dialect}":[]}}"#)).starts_with(&format!("filter is empty: spec.filters[0].{dialect}\n")));
+        assert!(
+            message(&format!(r#"{{"{dialect}":[]}}"#))
+                .starts_with(&format!("filter is empty: spec.filters[0].{dialect}\n"))
+        );
     }
     for dialect in ["exact", "prefix", "suffix"] {
         let empty = message(&format!(r#"{{"{dialect}":{{}}}}"#));
-        assert!(empty.starts_with(&format!("filter is empty: spec.filters[0].{dialect}\n")), "{empty}");
+        assert!(
+            empty.starts_with(&format!("filter is empty: spec.filters[0].{dialect}\n")),
+            "{empty}"
+        );
         let value = message(&format!(r#"{{"{dialect}":{{"type":""}}}}"#));
-        assert!(value.starts_with(&format!("invalid value: \"\": spec.filters[0].{dialect}[type]\n")), "{value}");
+        assert!(
+            value.starts_with(&format!("invalid value: \"\": spec.filters[0].{dialect}[type]\n")),
+            "{value}"
+        );
     }
     assert!(message(r#"{"cesql":""}"#).starts_with("filter is empty: spec.filters[0].cesql\n"));
-    assert!(message(r#"{"not":{"any":[{}]}}"#).starts_with("filter is empty: spec.filters[0].not.any[0]\n"));
+    assert!(
+        message(r#"{"not":{"any":[{}]}}"#)
+            .starts_with("filter is empty: spec.filters[0].not.any[0]\n")
+    );
 }
 
 #[test]
 fn one_filter_has_one_dialect() {
-    let expected = "multiple dialects found, filters can have only one dialect set: spec.filters[0]";
+    let expected =
+        "multiple dialects found, filters can have only one dialect set: spec.filters[0]";
     assert_eq!(refusal(&with_filter(r#"{"exact":{"type":"a"},"prefix":{"type":"a"}}"#)), expected);
     assert_eq!(refusal(&with_filter(r#"{"not":{"exact":{"type":"a"}},"cesql":"TRUE"}"#)), expected);
 }
@@ -60,19 +77,25 @@ fn one_filter_has_one_dialect() {
 #[test]
 fn an_expression_that_does_not_parse_is_refused_with_the_reason() {
     let refusal = refusal(&with_filter(r#"{"all":[{"exact":{"type":"a"}},{"cesql":"1 + 2"}]}"#));
-    assert_eq!(refusal, "invalid value: 1 + 2: spec.filters[0].all[1].cesql\n1:3: + is not boolean");
+    assert_eq!(
+        refusal,
+        "invalid value: 1 + 2: spec.filters[0].all[1].cesql\n1:3: + is not boolean"
+    );
 }
 
 #[test]
 fn a_broker_can_be_named_by_reference() {
-    let reference = r#""brokerRef":{"apiVersion":"eventing.knative.dev/v1","kind":"Broker","name":"b"}"#;
+    let reference =
+        r#""brokerRef":{"apiVersion":"eventing.knative.dev/v1","kind":"Broker","name":"b"}"#;
     let trigger = trigger(&format!(r#"{{{reference},"subscriber":{{"uri":"http://s/"}}}}"#));
     assert_eq!(refusal(&trigger), "");
     assert_eq!(trigger.broker(), "b");
     assert!(!trigger.metadata.labels.contains_key(BROKER_LABEL));
     let mut elsewhere = trigger.clone();
     elsewhere.spec.broker_ref.as_mut().unwrap().namespace = "other".to_owned();
-    assert!(refusal(&elsewhere).starts_with("must not set the field(s): spec.brokerRef.namespace\n"));
+    assert!(
+        refusal(&elsewhere).starts_with("must not set the field(s): spec.brokerRef.namespace\n")
+    );
 }
 
 #[test]
@@ -82,7 +105,8 @@ fn the_broker_of_a_trigger_cannot_change() {
     new.spec.filters.clear();
     assert!(new.validate_update(&old).is_empty());
     new.spec.broker = "c".to_owned();
-    let expected = "Immutable fields changed (-old +new): broker, spec\n{string}:\n\t-: \"b\"\n\t+: \"c\"\n";
+    let expected =
+        "Immutable fields changed (-old +new): broker, spec\n{string}:\n\t-: \"b\"\n\t+: \"c\"\n";
     assert_eq!(new.validate_update(&old).to_string(), expected);
 }
 
@@ -95,7 +119,10 @@ fn a_dependency_must_be_a_reference() {
     };
     assert_eq!(with(r#"{"kind":"K","name":"n","apiVersion":"v1","namespace":"default"}"#), "");
     let path = "metadata.annotations[knative.dev/dependency]";
-    assert_eq!(with("{}"), format!("missing field(s): {path}.apiVersion, {path}.kind, {path}.name"));
+    assert_eq!(
+        with("{}"),
+        format!("missing field(s): {path}.apiVersion, {path}.kind, {path}.name")
+    );
     for text in ["[]", "null", r#"{"kind":1}"#, "{x}"] {
         assert!(with(text).contains("was not a corev1.ObjectReference"), "{text}");
     }
@@ -105,12 +132,18 @@ fn a_dependency_must_be_a_reference() {
 fn injection_is_for_the_default_broker() {
     let mut trigger = with_filter(r#"{"cesql":"TRUE"}"#);
     trigger.metadata.annotations.insert(INJECTION.to_owned(), "enabled".to_owned());
-    assert!(refusal(&trigger).contains("non-default broker specified here: \"b\": metadata.annotations["));
+    assert!(
+        refusal(&trigger)
+            .contains("non-default broker specified here: \"b\": metadata.annotations[")
+    );
 }
 
 #[test]
 fn options_are_part_of_validation() {
     let mut trigger = with_filter(r#"{"cesql":"TRUE"}"#);
     trigger.metadata.annotations.insert("weft.dev/order".to_owned(), "keys".to_owned());
-    assert_eq!(refusal(&trigger), "invalid value: keys: metadata.annotations[weft.dev/order]\nexpected key or none");
+    assert_eq!(
+        refusal(&trigger),
+        "invalid value: keys: metadata.annotations[weft.dev/order]\nexpected key or none"
+    );
 }

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod delivery;
+mod encryption;
 mod fake_store;
 mod isolation;
 mod snapshots;

@@ -17,7 +17,8 @@ impl Settle for Nobody {
 }
 
 fn delivery(position: Position, subject: &str) -> Delivery {
-    let event = EventBuilder::new("1", "/here", "made").subject(subject).data(Bytes::from_static(b"data"));
+    let event =
+        EventBuilder::new("1", "/here", "made").subject(subject).data(Bytes::from_static(b"data"));
     Delivery::new(position, event.build().unwrap(), Arc::new(Nobody))
 }
 

@@ -6,7 +6,11 @@ use proptest::strategy::{Just, Strategy};
 use super::*;
 
 fn policy(backoff: Backoff, delay_ms: u64) -> DeliveryPolicy {
-    DeliveryPolicy { backoff, backoff_delay: Duration::from_millis(delay_ms), ..DeliveryPolicy::default() }
+    DeliveryPolicy {
+        backoff,
+        backoff_delay: Duration::from_millis(delay_ms),
+        ..DeliveryPolicy::default()
+    }
 }
 
 fn class(status: u16) -> Class {
@@ -21,22 +25,27 @@ fn statuses_are_classified_as_knative_does() {
     for status in [404, 408, 409, 429, 500, 501, 502, 503, 504, 599] {
         assert_eq!(class(status), Class::Retry, "{status}");
     }
-    for status in [100, 101, 300, 301, 302, 303, 307, 308, 400, 401, 403, 405, 410, 413, 415, 422, 451, 600, 999] {
+    for status in [
+        100, 101, 300, 301, 302, 303, 307, 308, 400, 401, 403, 405, 410, 413, 415, 422, 451, 600,
+        999,
+    ] {
         assert_eq!(class(status), Class::Final, "{status}");
     }
 }
 
 #[test]
 fn exponential_waits_double_from_the_delay() {
-    let waits: Vec<u128> =
-        (1..=5).map(|failed| wait(&policy(Backoff::Exponential, 200), failed, 0.0, None).as_millis()).collect();
+    let waits: Vec<u128> = (1..=5)
+        .map(|failed| wait(&policy(Backoff::Exponential, 200), failed, 0.0, None).as_millis())
+        .collect();
     assert_eq!(waits, [200, 400, 800, 1600, 3200]);
 }
 
 #[test]
 fn linear_waits_grow_by_the_delay() {
-    let waits: Vec<u128> =
-        (1..=4).map(|failed| wait(&policy(Backoff::Linear, 200), failed, 0.0, None).as_millis()).collect();
+    let waits: Vec<u128> = (1..=4)
+        .map(|failed| wait(&policy(Backoff::Linear, 200), failed, 0.0, None).as_millis())
+        .collect();
     assert_eq!(waits, [200, 400, 600, 800]);
 }
 
@@ -49,7 +58,8 @@ fn chance_adds_up_to_a_tenth() {
 #[test]
 fn ten_thousand_events_that_failed_together_come_back_spread_out() {
     let policy = policy(Backoff::Exponential, 3_600_000);
-    let waits: Vec<Duration> = (0..10_000).map(|n| wait(&policy, 30, f64::from(n) / 10_000.0, None)).collect();
+    let waits: Vec<Duration> =
+        (0..10_000).map(|n| wait(&policy, 30, f64::from(n) / 10_000.0, None)).collect();
     let spread = *waits.iter().max().unwrap() - *waits.iter().min().unwrap();
     assert!(spread > Duration::from_secs(350), "capped waits are spread too: {spread:?}");
 }
@@ -60,7 +70,8 @@ fn retry_after_lengthens_a_wait_up_to_its_limit_and_never_shortens_it() {
         retry_after_max: max.map(Duration::from_secs),
         ..policy(Backoff::Linear, 2000)
     };
-    let asked = |max, seconds| wait(&policy(max), 1, 0.0, Some(Duration::from_secs(seconds))).as_secs();
+    let asked =
+        |max, seconds| wait(&policy(max), 1, 0.0, Some(Duration::from_secs(seconds))).as_secs();
     assert_eq!(asked(Some(10), 5), 5);
     assert_eq!(asked(Some(10), 60), 10);
     assert_eq!(asked(Some(10), 1), 2, "the backoff is longer");
@@ -111,7 +122,7 @@ proptest! {
         assert!(this <= next && next <= MAX_BACKOFF);
         let jittered = wait(&policy, failed, chance, asked);
         assert!(jittered >= this);
-        let longest = MAX_BACKOFF.mul_f64(1.0 + JITTER).max(policy.retry_after_max.unwrap_or_default());
+        let longest = MAX_BACKOFF.mul_f64(1.0 + JITTER).max(policy.retry_after_max.unwrap_or_default().min(MAX_WAIT));
         assert!(jittered <= longest);
     }
 

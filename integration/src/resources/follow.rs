@@ -22,17 +22,19 @@ pub struct Follower {
     events: String,
     /// The last complaint, so that an unchanged mistake is reported once.
     complaint: Option<String>,
+    /// What is in force, so that an unchanged plan is not applied again.
+    applied: Plan,
 }
 
 impl Follower {
-    /// Follows `paths`; `events` is the base URL of the events listener.
+    /// Follows `paths`, of which `applied` is in force; `events` is the base URL of the events listener.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>, events: String) -> Self {
-        Self { paths, events, complaint: None }
+    pub fn new(paths: Vec<PathBuf>, events: String, applied: Plan) -> Self {
+        Self { paths, events, complaint: None, applied }
     }
 
     /// Calls `apply` with each new good plan, until `stop`.
-    pub async fn run(mut self, stop: &CancellationToken, apply: impl Fn(Plan)) {
+    pub async fn run(mut self, stop: &CancellationToken, apply: impl AsyncFn(Plan)) {
         if self.paths.is_empty() {
             return stop.cancelled().await;
         }
@@ -45,17 +47,20 @@ impl Follower {
                 Some(()) = changes.recv() => settle(&mut changes).await,
                 () = tokio::time::sleep(SWEEP) => {}
             }
-            self.look(&apply);
+            self.look(&apply).await;
         }
     }
 
-    fn look(&mut self, apply: &impl Fn(Plan)) {
+    async fn look(&mut self, apply: &impl AsyncFn(Plan)) {
         match load(&self.paths, &self.events) {
             Ok(plan) => {
                 if self.complaint.take().is_some() {
                     tracing::info!("the files are good again");
                 }
-                apply(plan);
+                if plan != self.applied {
+                    self.applied = plan.clone();
+                    apply(plan).await;
+                }
             }
             Err(error) => {
                 let complaint = format!("{error:#}");

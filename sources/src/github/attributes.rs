@@ -1,6 +1,6 @@
 //! Which subject and extensions an event gets: a table, by GitHub's event name.
 //!
-//! The rows for the 39 events that Knative's GitHubSource knows give exactly its attributes. Other events get the
+//! The rows for the 39 events that Knative's `GitHubSource` knows give exactly its attributes. Other events get the
 //! four extensions most of those share, and the number or id of what they are about.
 
 use std::collections::BTreeMap;
@@ -93,10 +93,10 @@ pub fn attributes(event: &str, payload: &[u8]) -> Result<Attributes, PayloadErro
     Ok(Attributes { subject: rule.subject.find(event, &payload), extensions })
 }
 
-/// The table.
+/// The table of the events Knative knows.
 fn rule(event: &str) -> Rule {
     use Extra::{Flag, Number, Text, TextOrEmpty};
-    use Subject::{Entity, Field, Pages, Tail};
+    use Subject::{Field, Pages, Tail};
     match event {
         "check_run" => about(Field(&["check_run.id"])),
         "check_suite" => about(Field(&["check_suite.id"])),
@@ -156,7 +156,14 @@ fn rule(event: &str) -> Rule {
             Text("context", "context"),
         ]),
         "team" => about(Field(&["team.id"])).owned_by(&[]),
-        // From here on what Knative does not know. Where the object an event is about has a name of its own:
+        _ => newer(event),
+    }
+}
+
+/// The table of what Knative does not know: events whose object is called otherwise than they are.
+fn newer(event: &str) -> Rule {
+    use Subject::{Entity, Field, Tail};
+    match event {
         "branch_protection_rule" => other(Field(&["rule.id"])),
         "code_scanning_alert" | "dependabot_alert" | "secret_scanning_alert" => {
             other(Field(&["alert.number"]))
@@ -208,10 +215,7 @@ impl Subject {
                 let tail = url.rsplit('/').next().unwrap_or_default();
                 (!tail.is_empty()).then(|| tail.to_owned())
             }
-            Self::Pages => {
-                let pages = payload.texts("pages", "page_name").join(",");
-                (!pages.is_empty()).then_some(pages)
-            }
+            Self::Pages => payload.joined("pages", "page_name"),
             Self::Entity => payload
                 .label(&format!("{event}.number"))
                 .or_else(|| payload.label(&format!("{event}.id")))

@@ -11,6 +11,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+/// The longest text taken from a payload. Attributes travel as HTTP headers, and many servers refuse more than 8 KiB
+/// of them; titles and labels have a few hundred bytes, only lists of wiki pages have no end.
+const MAX_TEXT: usize = 2048;
+
 /// Why a payload cannot be read.
 #[derive(Debug, Error)]
 pub enum PayloadError {
@@ -39,9 +43,7 @@ impl<'a> Payload<'a> {
         // JSON's white space and no more; a byte order mark is not JSON.
         let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         match first {
-            Some(b'{') => {
-                serde_json::from_slice::<Object<'a>>(bytes).map(|object| Self(object.0))
-            }
+            Some(b'{') => serde_json::from_slice::<Object<'a>>(bytes).map(|object| Self(object.0)),
             _ => match serde_json::from_slice::<IgnoredAny>(bytes) {
                 Ok(_) => return Err(PayloadError::NotAnObject),
                 Err(error) => Err(error),
@@ -60,9 +62,9 @@ impl<'a> Payload<'a> {
         Some(value)
     }
 
-    /// A text that is not empty.
+    /// A text that is not empty, fit to be an attribute.
     pub(super) fn text(&self, path: &str) -> Option<String> {
-        read::<Cow<'a, str>>(self.at(path)?).map(Cow::into_owned).filter(|text| !text.is_empty())
+        read::<Cow<'a, str>>(self.at(path)?).map(|text| fit(&text)).filter(|text| !text.is_empty())
     }
 
     /// A whole number.
@@ -80,12 +82,31 @@ impl<'a> Payload<'a> {
         self.text(path).or_else(|| self.number(path).map(|number| number.to_string()))
     }
 
-    /// The texts called `name` in the objects of the list at `path`.
-    pub(super) fn texts(&self, path: &str, name: &str) -> Vec<String> {
+    /// The texts called `name` in the objects of the list at `path`, joined by commas.
+    pub(super) fn joined(&self, path: &str, name: &str) -> Option<String> {
         let list: Option<Vec<&'a RawValue>> = self.at(path).and_then(read);
-        let text = |entry| read::<Cow<'a, str>>(member(entry, name)?).map(Cow::into_owned);
-        list.unwrap_or_default().into_iter().filter_map(text).collect()
+        let text = |entry| read::<Cow<'a, str>>(member(entry, name)?);
+        let texts: Vec<_> = list.unwrap_or_default().into_iter().filter_map(text).collect();
+        Some(fit(&texts.join(","))).filter(|text| !text.is_empty())
     }
+}
+
+/// What of a text can be an attribute: no control characters, which CloudEvents forbids, and [`MAX_TEXT`] at most. An
+/// event is not refused because somebody put a line break into a title.
+fn fit(text: &str) -> String {
+    let allowed = |c: &char| !c.is_control() && !is_noncharacter(*c);
+    let mut length = 0;
+    let short = |c: &char| {
+        length += c.len_utf8();
+        length <= MAX_TEXT
+    };
+    text.chars().filter(allowed).take_while(short).collect()
+}
+
+/// Unicode's 66 code points that never stand for a character.
+fn is_noncharacter(c: char) -> bool {
+    let code = u32::from(c);
+    (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
 }
 
 fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
@@ -135,7 +156,7 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
-    use super::{Payload, PayloadError};
+    use super::{MAX_TEXT, Payload, PayloadError};
 
     fn parse(text: &str) -> Payload<'_> {
         Payload::parse(text.as_bytes()).unwrap()
@@ -165,9 +186,19 @@ mod tests {
 
     #[test]
     fn lists_yield_what_fits() {
-        let payload = parse(r#"{"pages":[{"page_name":"Home"},7,{"page_name":3},{"page_name":"Main"}]}"#);
-        assert_eq!(payload.texts("pages", "page_name"), ["Home", "Main"]);
-        assert!(payload.texts("other", "page_name").is_empty());
+        let payload =
+            parse(r#"{"pages":[{"page_name":"Home"},7,{"page_name":3},{"page_name":"Main"}]}"#);
+        assert_eq!(payload.joined("pages", "page_name").as_deref(), Some("Home,Main"));
+        assert_eq!(payload.joined("other", "page_name"), None);
+    }
+
+    #[test]
+    fn texts_are_made_fit_for_attributes() {
+        let payload = parse(r#"{"a":"one\ntwo\u0000\ufffe!","b":"\n"}"#);
+        assert_eq!(payload.text("a").as_deref(), Some("onetwo!"));
+        assert_eq!(payload.text("b"), None);
+        let long = format!("{{\"a\":\"{}\"}}", "é".repeat(MAX_TEXT));
+        assert_eq!(parse(&long).text("a").unwrap(), "é".repeat(MAX_TEXT / 2));
     }
 
     #[test]
@@ -177,7 +208,7 @@ mod tests {
 
     #[test]
     fn escaped_names_and_texts_are_unescaped() {
-        assert_eq!(parse(r#"{"\u0061":"x\ny"}"#).text("a").as_deref(), Some("x\ny"));
+        assert_eq!(parse(r#"{"\u0061":"x\"y"}"#).text("a").as_deref(), Some("x\"y"));
     }
 
     #[test]

@@ -43,14 +43,16 @@ pub(crate) fn verify(
 ) -> Result<(), SignatureError> {
     if let Some(value) = headers.get(&SHA_256) {
         const HEADER: &str = "X-Hub-Signature-256";
-        let mac = decode::<32>(value.as_bytes(), b"sha256=").ok_or(SignatureError::Malformed(HEADER))?;
+        let mac =
+            decode::<32>(value.as_bytes(), b"sha256=").ok_or(SignatureError::Malformed(HEADER))?;
         let mut expected = keyed::<Hmac<Sha256>>(secret);
         expected.update(body);
         return expected.verify_slice(&mac).map_err(|_| SignatureError::Mismatch(HEADER));
     }
     if let Some(value) = headers.get(&SHA_1) {
         const HEADER: &str = "X-Hub-Signature";
-        let mac = decode::<20>(value.as_bytes(), b"sha1=").ok_or(SignatureError::Malformed(HEADER))?;
+        let mac =
+            decode::<20>(value.as_bytes(), b"sha1=").ok_or(SignatureError::Malformed(HEADER))?;
         let mut expected = keyed::<Hmac<Sha1>>(secret);
         expected.update(body);
         return expected.verify_slice(&mac).map_err(|_| SignatureError::Mismatch(HEADER));

@@ -270,7 +270,8 @@ fn a_configuration_that_cannot_work_is_refused_with_the_fields_name() {
     assert!(refusal(config(&[])).starts_with("eventTypes: "));
     let secretless = GitHubSource { secret_token: Secret::new(""), ..config(&["push"]) };
     assert!(refusal(secretless).starts_with("secretToken: "));
-    let organisation = GitHubSource { owner_and_repository: "acme".to_owned(), ..config(&["push"]) };
+    let organisation =
+        GitHubSource { owner_and_repository: "acme".to_owned(), ..config(&["push"]) };
     let receiver = receiver(organisation, &Recorder::new()).unwrap();
     assert_eq!(receiver.source, "https://github.com/acme");
 }

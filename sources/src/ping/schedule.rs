@@ -10,11 +10,11 @@ use std::fmt;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 /// The longest schedule that is looked at; every sensible one fits many times.
-const MAX_LENGTH: usize = 512;
+const MAX_LENGTH: usize = 1024;
 
 /// How many missed ticks are counted one by one; more cost time at start and tell nobody more.
 const MAX_COUNTED: u64 = 10_000;
@@ -241,7 +241,8 @@ impl Rule {
 impl Field {
     /// Checks a field and writes it with numbers and `*` alone.
     fn normalize(&self, word: &str) -> Result<String, ScheduleError> {
-        let items = word.split(',').map(|item| {
+        // Knative's parser overlooks empty items.
+        let items = word.split(',').filter(|item| !item.is_empty()).map(|item| {
             self.item(item).ok_or_else(|| {
                 let Self { name, min, max, .. } = self;
                 ScheduleError::Schedule(format!(
@@ -250,6 +251,9 @@ impl Field {
             })
         });
         let items = items.collect::<Result<Vec<_>, _>>()?;
+        if items.is_empty() {
+            return Err(ScheduleError::Schedule(format!("the {} is empty", self.name)));
+        }
         // A list that holds everything is everything, also where days of the month and of the week are combined.
         Ok(if items.iter().any(|item| item == "*") { "*".to_owned() } else { items.join(",") })
     }
@@ -308,7 +312,7 @@ fn split_zone(schedule: &str) -> Result<(Option<&str>, &str), ScheduleError> {
     Ok((Some(zone), pattern.trim_start()))
 }
 
-/// `@every`: whole seconds, one at least, as robfig/cron rounds them.
+/// `@every`: what is less than a second is dropped, but one second is the least, as with robfig/cron.
 fn every(text: &str) -> Result<Rule, ScheduleError> {
     let refuse = |why: &str| ScheduleError::Schedule(format!("@every {text:?}: {why}"));
     let duration: SignedDuration =
@@ -316,8 +320,7 @@ fn every(text: &str) -> Result<Rule, ScheduleError> {
     if !duration.is_positive() || duration > MAX_EVERY {
         return Err(refuse("the duration must be positive and at most ten years"));
     }
-    let whole = duration.round(Unit::Second).unwrap_or(duration);
-    Ok(Rule::Every(whole.as_secs().max(1)))
+    Ok(Rule::Every(duration.as_secs().max(1)))
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::PingSource;
-use crate::checkpoint::fake::InMemory;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::fake::InMemory;
 use crate::clock::Clock;
 use crate::emit::fake::{Recorder, emitter};
 use crate::emit::{EmitError, Overrides};
@@ -60,7 +60,7 @@ impl World {
     /// The times of the first `count` events.
     async fn times(&self, count: usize) -> Vec<String> {
         let taken = self.recorder.wait_for(count).await;
-        taken.iter().map(|event| event.time().unwrap().to_owned()).collect()
+        taken.iter().take(count).map(|event| event.time().unwrap().to_owned()).collect()
     }
 
     fn now(&self) -> Timestamp {

@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::backoff::{Backoff, roll};
 use crate::source::{Context, SourceError};
@@ -56,7 +57,8 @@ pub(super) async fn supervise(
     let mut failures = 0;
     while !context.stop.is_cancelled() {
         let started = Instant::now();
-        let mut task = tasks.spawn(run(context.clone()));
+        let span = tracing::info_span!("source", kind = key.kind, namespace = %key.namespace, name = %key.name);
+        let mut task = tasks.spawn(run(context.clone()).instrument(span));
         let ended = tokio::select! {
             biased;
             ended = &mut task => ended,
@@ -121,9 +123,7 @@ impl Failure {
     fn of(ended: Result<Result<(), SourceError>, JoinError>) -> Self {
         match ended {
             Ok(Ok(())) => Self::bug("it ended without being asked to".to_owned()),
-            Ok(Err(error)) => {
-                Self { is_retryable: error.is_retryable(), message: chain(&error) }
-            }
+            Ok(Err(error)) => Self { is_retryable: error.is_retryable(), message: chain(&error) },
             Err(error) => Self::bug(match error.try_into_panic() {
                 Ok(panic) => format!("it panicked: {}", panic_text(&*panic)),
                 Err(error) => error.to_string(),

@@ -227,8 +227,11 @@ async fn web_hooks_answer_from_the_moment_they_are_applied() {
     world.runner.apply(vec![spec("hook", github("issues"))]);
     assert_eq!(world.get("hook").await, 405);
     world.runner.apply(Vec::new());
-    world.runner.stop().await;
+    world.runner.apply(vec![spec("other", github("issues"))]);
+    assert_eq!(world.get("other").await, 405);
     assert_eq!(world.get("hook").await, 404);
+    world.runner.stop().await;
+    assert_eq!(world.get("other").await, 503);
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,8 +259,7 @@ async fn stopping_ends_everything_soon_and_for_good() {
 #[test]
 fn a_key_is_kind_namespace_and_name() {
     let key = spec("a", github("push")).key();
-    let expected =
-        Key { namespace: "default".into(), name: "a".into(), kind: "GitHubSource" };
+    let expected = Key { namespace: "default".into(), name: "a".into(), kind: "GitHubSource" };
     assert_eq!(key, expected);
     assert_eq!(key.to_string(), "GitHubSource default/a");
 }

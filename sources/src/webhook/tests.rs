@@ -83,10 +83,7 @@ async fn a_path_has_one_source() {
     let hooks = hooks();
     let _first = register(&hooks, Length);
     let taken = hooks.register(&"ns".into(), &"one".into(), Arc::new(Length)).unwrap_err();
-    assert_eq!(
-        taken.to_string(),
-        "another source receives the requests of /sources/ns/one"
-    );
+    assert_eq!(taken.to_string(), "another source receives the requests of /sources/ns/one");
     assert_eq!(hooks.serve("ns", "one", post("")).await.status().as_u16(), 422);
 }
 
@@ -119,6 +116,22 @@ async fn a_source_removed_while_requests_wait_is_404_at_once() {
     hooks.forget("ns", "one");
     let before = tokio::time::Instant::now();
     assert_eq!(serving.await.status(), StatusCode::NOT_FOUND);
+    assert!(before.elapsed().is_zero());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mesh_that_stops_keeps_nobody_waiting() {
+    let hooks = hooks();
+    hooks.expect("ns", "one");
+    let mut serving = std::pin::pin!(hooks.serve("ns", "one", post("abc")));
+    assert!(serving.as_mut().now_or_never().is_none());
+    hooks.close();
+    let before = tokio::time::Instant::now();
+    assert_eq!(serving.await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        hooks.serve("ns", "one", post("abc")).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(before.elapsed().is_zero());
 }
 

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use broker::inspect::{
+    Continue, Inspect, Kept, Parked, ParkedSelection, Step, SubscriptionStatus, TopicStatus,
+};
 use broker::store::{
-    AppendError, Delivery, Outcome, Position, Selector, Settle, Settlement, Slot, Store, StoreError, SubscribeOptions,
-    Subscription, Topic, TopicOptions,
+    AppendError, Delivery, Outcome, Position, Selector, Settle, Settlement, Slot, Start, Store,
+    StoreError, SubscribeOptions, Subscription, Topic, TopicOptions,
 };
 use broker_event::Event;
 use futures_util::future::BoxFuture;
@@ -18,8 +21,6 @@ use crate::clock;
 /// One settlement.
 #[derive(Clone, Debug)]
 pub(super) struct Settled {
-    pub(super) subscription: String,
-    pub(super) position: Position,
     pub(super) settlement: Settlement,
     pub(super) outcome: Option<Outcome>,
     pub(super) when: SystemTime,
@@ -43,7 +44,6 @@ struct Queue {
 
 #[derive(Debug)]
 struct Subscribed {
-    topic: Topic,
     name: String,
     slot: Slot,
     queue: Mutex<Queue>,
@@ -97,7 +97,8 @@ impl FakeStore {
 
     /// Why each parked event of a subscription was parked.
     pub(super) fn parked(&self, name: &str) -> Vec<Outcome> {
-        self.find(name).map_or_else(Vec::new, |found| lock(&found.queue).parked.values().cloned().collect())
+        self.find(name)
+            .map_or_else(Vec::new, |found| lock(&found.queue).parked.values().cloned().collect())
     }
 
     /// Attempts counted for the oldest event of a subscription.
@@ -138,22 +139,39 @@ impl Store for FakeStore {
         Ok(())
     }
 
-    fn append<'a>(&'a self, topic: &'a Topic, events: Vec<Event>) -> BoxFuture<'a, Result<(), AppendError>> {
+    fn append<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
         Box::pin(async move {
             if take_one(&self.refuse) {
-                return Err(AppendError::Full { reason: "full".to_owned(), retry_after: Duration::from_millis(10) });
+                return Err(AppendError::Full {
+                    reason: "full".to_owned(),
+                    retry_after: Duration::from_millis(10),
+                });
             }
             let inner = lock(&self.inner);
-            let selector = inner.topics.get(topic).ok_or_else(|| AppendError::UnknownTopic(topic.clone()))?;
+            let selector =
+                inner.topics.get(topic).ok_or_else(|| AppendError::UnknownTopic(topic.clone()))?;
             for event in events {
                 let position = self.next.fetch_add(1, Ordering::SeqCst);
                 let mut matched = Vec::new();
                 if let Some(selector) = selector {
                     selector.select(&event, &mut matched);
                 }
-                for subscribed in inner.subscriptions.values().filter(|subscribed| matched.contains(&subscribed.slot)) {
-                    let pending =
-                        Pending { event: event.clone(), attempts: 0, last: None, due: None, in_flight: false };
+                for subscribed in inner
+                    .subscriptions
+                    .values()
+                    .filter(|subscribed| matched.contains(&subscribed.slot))
+                {
+                    let pending = Pending {
+                        event: event.clone(),
+                        attempts: 0,
+                        last: None,
+                        due: None,
+                        in_flight: false,
+                    };
                     lock(&subscribed.queue).pending.insert(position, pending);
                     subscribed.changed.notify_waiters();
                 }
@@ -165,7 +183,8 @@ impl Store for FakeStore {
     fn route(&self, topic: &Topic, selector: Arc<dyn Selector>) -> Result<(), StoreError> {
         self.called(format!("route {topic}"));
         let mut inner = lock(&self.inner);
-        *inner.topics.get_mut(topic).ok_or_else(|| StoreError::UnknownTopic(topic.clone()))? = Some(selector);
+        *inner.topics.get_mut(topic).ok_or_else(|| StoreError::UnknownTopic(topic.clone()))? =
+            Some(selector);
         Ok(())
     }
 
@@ -184,16 +203,16 @@ impl Store for FakeStore {
             return Err(StoreError::UnknownTopic(topic.clone()));
         }
         let slot = Slot(u32::try_from(self.next.fetch_add(1, Ordering::SeqCst)).unwrap());
-        let subscribed = inner.subscriptions.entry((topic.clone(), name.to_owned())).or_insert_with(|| {
-            Arc::new(Subscribed {
-                topic: topic.clone(),
-                name: name.to_owned(),
-                slot,
-                queue: Mutex::default(),
-                log: Arc::clone(&self.log),
-                changed: Notify::new(),
-            })
-        });
+        let subscribed =
+            inner.subscriptions.entry((topic.clone(), name.to_owned())).or_insert_with(|| {
+                Arc::new(Subscribed {
+                    name: name.to_owned(),
+                    slot,
+                    queue: Mutex::default(),
+                    log: Arc::clone(&self.log),
+                    changed: Notify::new(),
+                })
+            });
         if std::mem::replace(&mut lock(&subscribed.queue).held, true) {
             return Err(StoreError::Held(name.to_owned()));
         }
@@ -204,6 +223,63 @@ impl Store for FakeStore {
         self.called(format!("unsubscribe {name}"));
         let removed = lock(&self.inner).subscriptions.remove(&(topic.clone(), name.to_owned()));
         removed.map(|_| ()).ok_or_else(|| StoreError::UnknownSubscription(name.to_owned()))
+    }
+}
+
+/// Only what a sweep asks for.
+impl Inspect for FakeStore {
+    fn topics(&self) -> Vec<TopicStatus> {
+        let inner = lock(&self.inner);
+        inner
+            .topics
+            .keys()
+            .map(|topic| TopicStatus { topic: topic.clone(), kept_bytes: 0, budget: 0, head: 0 })
+            .collect()
+    }
+
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        let status = |(topic, name): &(Topic, String)| SubscriptionStatus {
+            topic: topic.clone(),
+            name: name.clone(),
+            backlog: 0,
+            parked: 0,
+            oldest: None,
+            oldest_at: None,
+        };
+        lock(&self.inner).subscriptions.keys().map(status).collect()
+    }
+
+    fn parked(
+        &self,
+        _: &ParkedSelection,
+        _: Option<Position>,
+        _: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn redrive(&self, _: &ParkedSelection) -> Result<u64, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn purge(&self, _: &ParkedSelection) -> Result<u64, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn replay(&self, _: &Topic, _: &str, _: Start) -> Result<u64, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn scan(&self, _: Start, _: &mut dyn FnMut(Kept) -> Continue) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn steps(&self, _: Position) -> Result<Vec<Step>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn unhealthy(&self) -> Option<String> {
+        None
     }
 }
 
@@ -229,7 +305,8 @@ impl Reader {
                 continue;
             }
             pending.in_flight = true;
-            let mut delivery = Delivery::new(*position, pending.event.clone(), Arc::clone(&self.subscribed) as _);
+            let mut delivery =
+                Delivery::new(*position, pending.event.clone(), Arc::clone(&self.subscribed) as _);
             delivery.attempts = pending.attempts;
             delivery.last = pending.last.clone();
             delivery.not_before = later;
@@ -296,9 +373,7 @@ impl Settle for Subscribed {
             queue.parked.insert(position, outcome.clone().unwrap());
         }
         drop(queue);
-        debug_assert!(!self.topic.name.is_empty());
-        let subscription = self.name.clone();
-        lock(&self.log).push(Settled { subscription, position, settlement, outcome, when: clock::now() });
+        lock(&self.log).push(Settled { settlement, outcome, when: clock::now() });
         self.changed.notify_waiters();
     }
 }

@@ -14,7 +14,9 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// What a subscriber was sent.
@@ -80,7 +82,9 @@ pub(super) fn stalling(status: u16, start: &'static str) -> Answer {
 
 impl Subscriber {
     /// A subscriber that answers at once.
-    pub(super) async fn answering(handler: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
+    pub(super) async fn answering(
+        handler: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         Self::working(move |call| {
             let answer = handler(&call);
             Box::pin(async move { answer })
@@ -99,13 +103,31 @@ impl Subscriber {
     }
 
     /// A subscriber that takes its time.
-    pub(super) async fn working(handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static) -> Self {
+    pub(super) async fn working(
+        handler: impl Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(None, Arc::new(handler)).await
+    }
+
+    /// A subscriber that speaks TLS.
+    pub(super) async fn encrypted(
+        tls: TlsAcceptor,
+        handler: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let handler = move |call| {
+            let answer = handler(&call);
+            Box::pin(async move { answer }) as BoxFuture<'static, Answer>
+        };
+        Self::start(Some(tls), Arc::new(handler)).await
+    }
+
+    async fn start(tls: Option<TlsAcceptor>, handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let record = Arc::new(Record::default());
-        let handler: Arc<Handler> = Arc::new(handler);
         let tasks = TaskTracker::new();
-        let accepting = tasks.spawn(accept(listener, Arc::clone(&record), handler, tasks.clone()));
+        let server = Server { record: Arc::clone(&record), handler, tls };
+        let accepting = tasks.spawn(server.accept(listener, tasks.clone()));
         Self { port, record, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
@@ -145,24 +167,55 @@ impl Subscriber {
     }
 }
 
-async fn accept(listener: TcpListener, record: Arc<Record>, handler: Arc<Handler>, tasks: TaskTracker) {
-    loop {
-        let (socket, _) = listener.accept().await.unwrap();
-        record.connections.fetch_add(1, Ordering::SeqCst);
-        let (record, handler) = (Arc::clone(&record), Arc::clone(&handler));
-        tasks.spawn(async move {
-            let service =
-                service_fn(move |request| respond(request, Arc::clone(&record), Arc::clone(&handler)));
-            // A client that hangs up is part of what is tested.
-            drop(http1::Builder::new().serve_connection(TokioIo::new(socket), service).await);
+#[derive(Clone)]
+struct Server {
+    record: Arc<Record>,
+    handler: Arc<Handler>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Server {
+    async fn accept(self, listener: TcpListener, tasks: TaskTracker) {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            self.record.connections.fetch_add(1, Ordering::SeqCst);
+            tasks.spawn(self.clone().greet(socket));
+        }
+    }
+
+    async fn greet(self, socket: TcpStream) {
+        match self.tls.clone() {
+            None => self.serve(socket).await,
+            Some(tls) => {
+                if let Ok(socket) = tls.accept(socket).await {
+                    self.serve(socket).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, socket: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(move |request| {
+            respond(request, Arc::clone(&self.record), Arc::clone(&self.handler))
         });
+        // A client that hangs up is part of what is tested.
+        drop(http1::Builder::new().serve_connection(TokioIo::new(socket), service).await);
     }
 }
 
-async fn respond(request: Request<Incoming>, record: Arc<Record>, handler: Arc<Handler>) -> Result<Answer, Infallible> {
+async fn respond(
+    request: Request<Incoming>,
+    record: Arc<Record>,
+    handler: Arc<Handler>,
+) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let call = Call { method: head.method.to_string(), path: head.uri.to_string(), headers: head.headers, body };
+    let call = Call {
+        method: head.method.to_string(),
+        path: head.uri.to_string(),
+        headers: head.headers,
+        body,
+    };
     record.calls.lock().unwrap().push(call.clone());
     let now = record.now.fetch_add(1, Ordering::SeqCst) + 1;
     record.most.fetch_max(now, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Attributes, attributes};
 
-/// The 39 events Knative's GitHubSource knows.
+/// The 39 events Knative's `GitHubSource` knows.
 const KNATIVE: [&str; 39] = [
     "check_run",
     "check_suite",
@@ -187,9 +187,8 @@ fn pull_requests() {
         "number": 42, "pull_request": {"number": 42}, "installation": {"id": 5},
         "label": {"name": "bug"}, "assignee": {"login": "hubot"},
     });
-    let extensions = common(
-        &json!({"installation": 5, "number": 42, "label": "bug", "assignee": "hubot"}),
-    );
+    let extensions =
+        common(&json!({"installation": 5, "number": 42, "label": "bug", "assignee": "hubot"}));
     check("pull_request", &rich, "42", &extensions);
     let review = json!({"review": {"id": 6, "state": "approved"}});
     let extensions = common(&json!({"installation": 0, "review": "approved"}));
@@ -218,7 +217,8 @@ fn releases_and_statuses() {
     check("release", &release, "0.1", &common(&json!({"installation": 0, "release": "First"})));
     let unnamed = json!({"release": {"tag_name": "0.1", "name": null}});
     check("release", &unnamed, "0.1", &common(&json!({"installation": 0})));
-    let status = json!({"id": 1, "sha": "a108", "state": "success", "name": "a/b", "context": "ci"});
+    let status =
+        json!({"id": 1, "sha": "a108", "state": "success", "name": "a/b", "context": "ci"});
     let extensions = actionless(&json!({"state": "success", "name": "a/b", "context": "ci"}));
     check("status", &status, "a108", &extensions);
 }
@@ -288,7 +288,10 @@ fn fields_of_unexpected_types_are_absent() {
 
 #[test]
 fn payloads_that_are_no_object_are_refused() {
-    assert_eq!(attributes("push", b"[]").unwrap_err().to_string(), "the payload is not a JSON object");
+    assert_eq!(
+        attributes("push", b"[]").unwrap_err().to_string(),
+        "the payload is not a JSON object"
+    );
     let error = attributes("push", b"{").unwrap_err();
     assert_eq!(error.to_string(), "the payload is not valid JSON");
     assert!(!error.is_retryable());

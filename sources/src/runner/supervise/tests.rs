@@ -52,8 +52,7 @@ fn start_after(
         clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
         metrics: Metrics::default().of(&fake::key("Test")),
     };
-    let supervised =
-        Supervised { key: fake::key("Test"), context, previous, done: done.clone() };
+    let supervised = Supervised { key: fake::key("Test"), context, previous, done: done.clone() };
     let starts = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&starts);
     let counted = move |context| run(counter.fetch_add(1, Ordering::Relaxed) + 1, context);
@@ -74,7 +73,7 @@ impl World {
                 self.board.changed_since(seen).await;
             }
         };
-        timeout(Duration::from_secs(600), waiting).await.expect("the status comes")
+        timeout(Duration::from_secs(7200), waiting).await.expect("the status comes")
     }
 
     fn starts(&self) -> u32 {
