@@ -247,7 +247,7 @@ fn content_type(value: Option<ByteString>) -> Result<Option<ByteString>, EventEr
         Some(value) if !media::is_media_type(&value) => {
             Err(EventError::ContentType { found: excerpt(&value) })
         }
-        value => Ok(value),
+        value => Ok(value.map(|value| value.slice_ref(value.trim()))),
     }
 }
 

@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let content_type = content_type.get_or_insert(IMPLIED_CONTENT_TYPE);
-        if content_type.is_empty() {
+        if content_type.trim().is_empty() {
             *content_type = IMPLIED_CONTENT_TYPE;
         }
         if media::is_json(content_type) {
