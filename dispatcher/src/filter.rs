@@ -51,14 +51,18 @@ impl Filter {
             Self::Exact(pairs) => all(pairs, event, |have, wanted| have == wanted),
             Self::Prefix(pairs) => all(pairs, event, |have, wanted| have.starts_with(wanted)),
             Self::Suffix(pairs) => all(pairs, event, |have, wanted| have.ends_with(wanted)),
-            Self::Attributes(pairs) => pairs.iter().all(|(name, wanted)| attribute(event, name, wanted)),
+            Self::Attributes(pairs) => {
+                pairs.iter().all(|(name, wanted)| attribute(event, name, wanted))
+            }
             Self::Cesql(expression) => expression.matches(event),
         }
     }
 }
 
 fn all(pairs: &Pairs, event: &Event, fits: impl Fn(&str, &str) -> bool) -> bool {
-    pairs.iter().all(|(name, wanted)| with_text(event.attribute(canonical(name)), |have| fits(have, wanted)))
+    pairs.iter().all(|(name, wanted)| {
+        with_text(event.attribute(canonical(name)), |have| fits(have, wanted))
+    })
 }
 
 /// One pair of the older dialect. Values that are no text never equal one.
@@ -116,7 +120,11 @@ mod tests {
 
     #[test]
     fn exact_prefix_and_suffix_compare_text_and_need_every_attribute() {
-        assert!(passes(&Filter::Exact(pairs(&[("type", "order.placed"), ("count", "7"), ("vip", "true")]))));
+        assert!(passes(&Filter::Exact(pairs(&[
+            ("type", "order.placed"),
+            ("count", "7"),
+            ("vip", "true")
+        ]))));
         assert!(!passes(&Filter::Exact(pairs(&[("type", "order.placed"), ("team", "red")]))));
         assert!(!passes(&Filter::Exact(pairs(&[("nosuch", "x")]))));
         assert!(passes(&Filter::Prefix(pairs(&[("type", "order.")]))));

@@ -33,5 +33,6 @@ pub use dispatcher::{ApplyError, Dispatcher, DispatcherConfig, Problem};
 pub use retry::{JITTER, MAX_BACKOFF};
 pub use target::TargetError;
 pub use trigger::{
-    Backoff, Broker, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot, Target, Trigger,
+    Backoff, Broker, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot,
+    Target, Trigger,
 };

@@ -46,7 +46,6 @@ pub struct Admin {
 
 impl Admin {
     /// The routes.
-    #[must_use]
     pub fn router(self) -> Router {
         Router::new()
             .route("/healthz", get(healthz))
@@ -193,9 +192,8 @@ async fn replay(
     let count = blocking(move || {
         let known = admin.store.subscriptions();
         let topic = known.into_iter().find(|subscription| subscription.name == name);
-        let topic = topic.ok_or_else(|| {
-            broker::store::StoreError::UnknownSubscription(name.clone())
-        })?;
+        let topic =
+            topic.ok_or_else(|| broker::store::StoreError::UnknownSubscription(name.clone()))?;
         admin.store.replay(&topic.topic, &name, from)
     })
     .await?;
@@ -223,4 +221,3 @@ async fn blocking<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(work).await;
     Ok(result.map_err(|error| Refusal::Failed(error.to_string()))??)
 }
-

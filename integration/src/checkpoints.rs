@@ -24,7 +24,10 @@ impl Files {
     fn path(&self, key: &str) -> io::Result<PathBuf> {
         let name = key.replace('/', ",");
         if name.is_empty() || name.starts_with('.') || name.contains(['\0', '\\']) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("checkpoint key {key:?}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("checkpoint key {key:?}"),
+            ));
         }
         Ok(self.0.join(name))
     }

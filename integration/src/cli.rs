@@ -242,7 +242,13 @@ pub struct DisplayArgs {
 #[derive(Debug, Args)]
 pub struct FilterArgs {
     /// A file with a Trigger (with --name if it holds several)
-    #[arg(short = 'f', long = "file", value_name = "FILE", required_unless_present = "cesql", conflicts_with = "cesql")]
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE",
+        required_unless_present = "cesql",
+        conflicts_with = "cesql"
+    )]
     pub file: Option<PathBuf>,
     /// Which Trigger of the file
     #[arg(long, value_name = "NAME", requires = "file")]

@@ -34,7 +34,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the one place where a command says why it failed")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "the one place where a command says why it failed"
+            )]
             {
                 eprintln!("weft: {error:#}");
             }
@@ -60,7 +63,9 @@ async fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
 /// `weft tail | head` ends like any other command of a pipe.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     };
     error.chain().any(io)
 }

@@ -57,7 +57,8 @@ impl Mesh {
         let body = binding::write_binary(event, request.headers_mut());
         *request.body_mut() = Full::new(body);
         let answer = async {
-            let response = self.client.request(request).await.map_err(|e| unavailable(chain(&e)))?;
+            let response =
+                self.client.request(request).await.map_err(|e| unavailable(chain(&e)))?;
             let (parts, body) = response.into_parts();
             // The answer says nothing a source can use; reading it keeps the connection.
             drop(Limited::new(body, MAX_ANSWER).collect().await);

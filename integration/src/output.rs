@@ -57,9 +57,7 @@ pub fn event(out: &mut dyn Write, event: &Event) -> anyhow::Result<()> {
         ("datacontenttype", event.data_content_type()),
         ("dataschema", event.data_schema()),
     ];
-    lines.extend(
-        optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))),
-    );
+    lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
     for (name, value) in &lines {
         writeln!(out, "{name:<16} {}", printable(value))?;
     }

@@ -34,7 +34,8 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Object>> {
         let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
         let limit = u64::try_from(MAX_FILE_BYTES)?;
         ensure!(length <= limit, "{}: {length} bytes, more than {limit}", file.display());
-        let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         texts.push((file.display().to_string(), text));
     }
     let files: Vec<File<'_>> = texts.iter().map(|(name, text)| File { name, text }).collect();
@@ -79,5 +80,6 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn is_resource(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    path.is_file() && extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension))
+    path.is_file()
+        && extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension))
 }

@@ -137,9 +137,8 @@ pub async fn run(
 
 async fn open(settings: &Settings) -> anyhow::Result<Arc<EmbeddedStore>> {
     let data = settings.data.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        EmbeddedStore::open(&data, EmbeddedOptions::default())
-    });
+    let opened =
+        tokio::task::spawn_blocking(move || EmbeddedStore::open(&data, EmbeddedOptions::default()));
     opened.await?.with_context(|| format!("open {}", settings.data.display()))
 }
 
@@ -148,9 +147,15 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<EmbeddedStore>> {
 fn forget_removed(store: &EmbeddedStore, plan: &Plan) {
     for kept in store.subscriptions() {
         let declared = plan.snapshot.brokers.iter().any(|broker| broker.topic == kept.topic);
-        let wanted = plan.snapshot.triggers.iter().any(|trigger| trigger.subscription() == kept.name);
+        let wanted =
+            plan.snapshot.triggers.iter().any(|trigger| trigger.subscription() == kept.name);
         if declared && !wanted {
-            tracing::info!(trigger = kept.name, backlog = kept.backlog, parked = kept.parked, "forgotten: no file declares it any more");
+            tracing::info!(
+                trigger = kept.name,
+                backlog = kept.backlog,
+                parked = kept.parked,
+                "forgotten: no file declares it any more"
+            );
             if let Err(error) = store.unsubscribe(&kept.topic, &kept.name) {
                 tracing::warn!(trigger = kept.name, %error, "forget");
             }
@@ -176,7 +181,7 @@ impl Mesh {
         events: &str,
     ) -> anyhow::Result<Self> {
         let port: Arc<dyn Store> = store.clone();
-        store.register(registry);
+        store.metrics().register(registry);
         let config = DispatcherConfig {
             events_url: events.parse().context("the events listener's URL")?,
             reply_bytes: settings.max_event_bytes,
@@ -193,10 +198,7 @@ impl Mesh {
             clock: Clock::system(),
             metrics,
         };
-        let ingress = broker::ingress::IngressConfig {
-            max_body: settings.max_event_bytes,
-            ..broker::ingress::IngressConfig::default()
-        };
+        let ingress = broker::ingress::IngressConfig { max_body: settings.max_event_bytes };
         Ok(Self {
             dispatcher: Dispatcher::new(port.clone(), config, registry),
             sources: Runner::new(ports),

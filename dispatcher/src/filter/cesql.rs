@@ -92,7 +92,9 @@ pub enum CheckError {
         arguments: usize,
     },
     /// Its value is text or a number, whatever the event.
-    #[error("the expression is {found}, which is neither true nor false: compare it with something")]
+    #[error(
+        "the expression is {found}, which is neither true nor false: compare it with something"
+    )]
     NotBoolean {
         /// What it is.
         found: &'static str,

@@ -37,12 +37,18 @@ impl Filter {
                 let inner = filter.explain(event);
                 Verdict::new(!inner.matched, format!("not ({})", inner.reason))
             }
-            Self::Exact(pairs) => explain(pairs, event, "is", "is not", |have, wanted| have == wanted),
+            Self::Exact(pairs) => {
+                explain(pairs, event, "is", "is not", |have, wanted| have == wanted)
+            }
             Self::Prefix(pairs) => {
-                explain(pairs, event, "starts with", "does not start with", |have, wanted| have.starts_with(wanted))
+                explain(pairs, event, "starts with", "does not start with", |have, wanted| {
+                    have.starts_with(wanted)
+                })
             }
             Self::Suffix(pairs) => {
-                explain(pairs, event, "ends with", "does not end with", |have, wanted| have.ends_with(wanted))
+                explain(pairs, event, "ends with", "does not end with", |have, wanted| {
+                    have.ends_with(wanted)
+                })
             }
             Self::Attributes(pairs) => attributes(pairs, event),
             Self::Cesql(expression) => cesql(expression, event),
@@ -56,11 +62,21 @@ fn decided(verdicts: Vec<Verdict>, early: bool, otherwise: bool) -> Verdict {
         return verdict.clone();
     }
     let reasons: Vec<_> = verdicts.into_iter().map(|verdict| verdict.reason).collect();
-    let reason = if reasons.is_empty() { "there is nothing to match".to_owned() } else { reasons.join("; ") };
+    let reason = if reasons.is_empty() {
+        "there is nothing to match".to_owned()
+    } else {
+        reasons.join("; ")
+    };
     Verdict::new(otherwise, reason)
 }
 
-fn explain(pairs: &Pairs, event: &Event, does: &str, does_not: &str, fits: impl Fn(&str, &str) -> bool) -> Verdict {
+fn explain(
+    pairs: &Pairs,
+    event: &Event,
+    does: &str,
+    does_not: &str,
+    fits: impl Fn(&str, &str) -> bool,
+) -> Verdict {
     let mut held = Vec::new();
     for (name, wanted) in pairs {
         let value = event.attribute(canonical(name));
@@ -82,9 +98,16 @@ fn attributes(pairs: &Pairs, event: &Event) -> Verdict {
     let failing = pairs.iter().find(|(name, wanted)| !attribute(event, name, wanted));
     match failing {
         None => {
-            let held: Vec<_> = pairs.iter().map(|(name, wanted)| {
-                if wanted.is_empty() { format!("{name} is there") } else { format!("{name} is {wanted:?}") }
-            }).collect();
+            let held: Vec<_> = pairs
+                .iter()
+                .map(|(name, wanted)| {
+                    if wanted.is_empty() {
+                        format!("{name} is there")
+                    } else {
+                        format!("{name} is {wanted:?}")
+                    }
+                })
+                .collect();
             Verdict::new(true, held.join("; "))
         }
         Some((name, wanted)) => {
@@ -103,7 +126,11 @@ fn cesql(expression: &super::cesql::Expression, event: &Event) -> Verdict {
     let evaluation = expression.evaluate(event);
     match (evaluation.error, evaluation.value) {
         (Some(error), _) => Verdict::new(false, format!("{text} has no answer: {error}")),
-        (None, super::cesql::Value::Boolean(matched)) => Verdict::new(matched, format!("{text} is {matched}")),
-        (None, other) => Verdict::new(false, format!("{text} is {other}, which is neither true nor false")),
+        (None, super::cesql::Value::Boolean(matched)) => {
+            Verdict::new(matched, format!("{text} is {matched}"))
+        }
+        (None, other) => {
+            Verdict::new(false, format!("{text} is {other}, which is neither true nor false"))
+        }
     }
 }

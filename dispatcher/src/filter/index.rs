@@ -17,10 +17,13 @@ use super::{Filter, Pairs, canonical};
 pub struct Index {
     filters: HashMap<Slot, Entry, RandomState>,
     /// By attribute, by value: who asks for it.
-    exact: Vec<(Box<str>, HashMap<Box<str>, Vec<Entry>, RandomState>)>,
+    exact: Vec<(Box<str>, Values)>,
     /// Who cannot be found by a value.
     scanned: Vec<Entry>,
 }
+
+/// Who asks for each value of one attribute.
+type Values = HashMap<Box<str>, Vec<Entry>, RandomState>;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -43,7 +46,7 @@ impl Index {
             filters.into_iter().map(|(slot, filter)| (slot, Arc::new(filter))).collect();
         let spread = Spread::of(&filters);
         let mut index = Self::default();
-        let mut by_name: HashMap<Box<str>, HashMap<Box<str>, Vec<Entry>, RandomState>> = HashMap::new();
+        let mut by_name: HashMap<Box<str>, Values> = HashMap::new();
         for (slot, filter) in filters {
             let whole = Entry { slot, rest: Some(filter.clone()) };
             index.filters.insert(slot, whole.clone());
@@ -53,7 +56,12 @@ impl Index {
                 Some((name, value)) => {
                     let alone = is_only(&filter);
                     let entry = if alone { Entry { slot, rest: None } } else { whole };
-                    by_name.entry(name.into()).or_default().entry(value.into()).or_default().push(entry);
+                    by_name
+                        .entry(name.into())
+                        .or_default()
+                        .entry(value.into())
+                        .or_default()
+                        .push(entry);
                 }
             }
         }
@@ -101,7 +109,8 @@ impl Spread {
     fn best<'a>(&self, filter: &'a Filter) -> Option<(&'a str, &'a str)> {
         let mut best: Option<(usize, (&str, &str))> = None;
         conditions(filter, &mut |name, value| {
-            let count = self.0.get(&(Box::from(name), Box::from(value))).copied().unwrap_or(usize::MAX);
+            let count =
+                self.0.get(&(Box::from(name), Box::from(value))).copied().unwrap_or(usize::MAX);
             if best.is_none_or(|(least, _)| count < least) {
                 best = Some((count, (name, value)));
             }
@@ -119,8 +128,14 @@ fn conditions<'a>(filter: &'a Filter, found: &mut dyn FnMut(&'a str, &'a str)) {
             valued.for_each(|(name, value)| found(canonical(name), value));
         }
         // Where one alternative is all there is, it is no alternative.
-        Filter::Any(filters) if filters.len() == 1 => filters.iter().for_each(|filter| conditions(filter, found)),
-        Filter::Any(_) | Filter::Not(_) | Filter::Prefix(_) | Filter::Suffix(_) | Filter::Cesql(_) => {}
+        Filter::Any(filters) if filters.len() == 1 => {
+            filters.iter().for_each(|filter| conditions(filter, found))
+        }
+        Filter::Any(_)
+        | Filter::Not(_)
+        | Filter::Prefix(_)
+        | Filter::Suffix(_)
+        | Filter::Cesql(_) => {}
     }
 }
 
@@ -128,7 +143,9 @@ fn conditions<'a>(filter: &'a Filter, found: &mut dyn FnMut(&'a str, &'a str)) {
 fn is_only(filter: &Filter) -> bool {
     match filter {
         Filter::Exact(pairs) => is_single(pairs),
-        Filter::All(filters) | Filter::Any(filters) => matches!(filters.as_slice(), [only] if is_only(only)),
+        Filter::All(filters) | Filter::Any(filters) => {
+            matches!(filters.as_slice(), [only] if is_only(only))
+        }
         _ => false,
     }
 }
@@ -220,7 +237,9 @@ mod tests {
 
     #[test]
     fn ten_thousand_exact_filters_leave_one_to_look_at() {
-        let filter = |n: u32| Filter::All(vec![Filter::Exact(vec![("type".into(), format!("t{n}").into())])]);
+        let filter = |n: u32| {
+            Filter::All(vec![Filter::Exact(vec![("type".into(), format!("t{n}").into())])])
+        };
         let index = Index::new((0..10_000).map(|n| (Slot(n), filter(n))));
         assert!(index.scanned.is_empty());
         let event = EventBuilder::new("1", "/s", "t77").build().unwrap();

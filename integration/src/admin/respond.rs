@@ -16,11 +16,15 @@ pub(super) enum Refusal {
     ForeignOrigin,
     #[error("say which parked letters: trigger, id, offset, or all=true")]
     NothingNamed,
-    #[error("{0:?} is no starting point: use now, earliest, a time such as 2026-11-24T08:00:00Z, or an offset")]
+    #[error(
+        "{0:?} is no starting point: use now, earliest, a time such as 2026-11-24T08:00:00Z, or an offset"
+    )]
     BadStart(String),
     #[error("{0}")]
     BadFilter(String),
-    #[error("no kept event has the id {0:?}; what every trigger has settled is kept only for a while")]
+    #[error(
+        "no kept event has the id {0:?}; what every trigger has settled is kept only for a while"
+    )]
     NoSuchEvent(String),
     #[error(transparent)]
     Store(#[from] StoreError),

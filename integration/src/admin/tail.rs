@@ -54,11 +54,8 @@ pub(super) async fn handle(
     Query(query): Query<TailQuery>,
 ) -> Result<Response, Refusal> {
     let filter = query.filter()?;
-    let broker = if query.broker.contains('/') {
-        query.broker
-    } else {
-        format!("default/{}", query.broker)
-    };
+    let broker =
+        if query.broker.contains('/') { query.broker } else { format!("default/{}", query.broker) };
     let from = match start(&query.from)? {
         Start::Now => Start::Position(head(&admin, &broker).await?),
         from => from,
@@ -75,7 +72,9 @@ async fn head(admin: &Admin, broker: &str) -> Result<Position, Refusal> {
     let store = admin.store.clone();
     let topics = blocking(move || Ok(store.topics())).await?;
     let topic = topics.into_iter().find(|topic| topic.topic.to_string() == broker);
-    topic.map(|topic| topic.head).ok_or_else(|| Refusal::BadFilter(format!("broker {broker} does not exist")))
+    topic
+        .map(|topic| topic.head)
+        .ok_or_else(|| Refusal::BadFilter(format!("broker {broker} does not exist")))
 }
 
 struct Tail {

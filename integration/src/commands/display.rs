@@ -60,7 +60,12 @@ fn announce(address: SocketAddr, how: Output, out: &mut dyn Write) -> anyhow::Re
     Ok(())
 }
 
-fn print(received: Received, mut left: u64, how: Output, out: &mut dyn Write) -> anyhow::Result<u64> {
+fn print(
+    received: Received,
+    mut left: u64,
+    how: Output,
+    out: &mut dyn Write,
+) -> anyhow::Result<u64> {
     match received {
         Ok(events) => {
             for event in events.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {

@@ -15,7 +15,11 @@ use crate::commands::send::input;
 /// Names the file, which event of it (from 1), and what is wrong.
 pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Event>> {
     parse(&input(file)?).with_context(|| {
-        if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+        if file == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            file.display().to_string()
+        }
     })
 }
 

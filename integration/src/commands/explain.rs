@@ -29,7 +29,13 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn explain(event: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
     let at = |pointer| output::printable(&text(event.pointer(pointer)));
     writeln!(out, "event {} of {} ({})", at("/event/id"), at("/event/source"), at("/event/type"))?;
-    writeln!(out, "accepted {} by {} at offset {}\n", at("/accepted"), at("/broker"), at("/offset"))?;
+    writeln!(
+        out,
+        "accepted {} by {} at offset {}\n",
+        at("/accepted"),
+        at("/broker"),
+        at("/offset")
+    )?;
     let triggers = list(event, "triggers");
     if triggers.is_empty() {
         writeln!(out, "no trigger of this broker exists")?;
@@ -58,7 +64,12 @@ fn explain(event: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn row(step: &Value) -> Vec<String> {
     let cells = [
-        "/outcome/at", "/outcome/stage", "/outcome/status", "/outcome/tookMs", "/what", "/nextAttempt",
+        "/outcome/at",
+        "/outcome/stage",
+        "/outcome/status",
+        "/outcome/tookMs",
+        "/what",
+        "/nextAttempt",
         "/outcome/reason",
     ];
     let mut row: Vec<String> = cells.iter().map(|pointer| text(step.pointer(pointer))).collect();

@@ -61,11 +61,15 @@ enum QuestionError {
 
 fn question(args: &FilterArgs) -> Result<Question, QuestionError> {
     match (&args.cesql, &args.file) {
-        (Some(text), _) => {
-            Expression::parse(text).map(Question::Cesql).map_err(|error| QuestionError::Parse(error.to_string()))
+        (Some(text), _) => Expression::parse(text)
+            .map(Question::Cesql)
+            .map_err(|error| QuestionError::Parse(error.to_string())),
+        (None, Some(file)) => {
+            trigger(file, args.name.as_deref()).map(Question::Trigger).map_err(QuestionError::Other)
         }
-        (None, Some(file)) => trigger(file, args.name.as_deref()).map(Question::Trigger).map_err(QuestionError::Other),
-        (None, None) => Err(QuestionError::Other(anyhow::anyhow!("name a Trigger with -f FILE, or an expression with --cesql"))),
+        (None, None) => Err(QuestionError::Other(anyhow::anyhow!(
+            "name a Trigger with -f FILE, or an expression with --cesql"
+        ))),
     }
 }
 
@@ -75,14 +79,20 @@ fn trigger(file: &Path, name: Option<&str>) -> anyhow::Result<Filter> {
         Object::Trigger(trigger) => Some(trigger),
         _ => None,
     });
-    let wanted = |trigger: &&crds::trigger::Trigger| name.is_none_or(|name| trigger.metadata.name == name);
+    let wanted =
+        |trigger: &&crds::trigger::Trigger| name.is_none_or(|name| trigger.metadata.name == name);
     let found: Vec<_> = triggers.filter(wanted).collect();
     match found.as_slice() {
         [trigger] => resources::filter(trigger).with_context(|| file.display().to_string()),
         [] => bail!("{}: no such Trigger", file.display()),
         several => {
-            let names: Vec<_> = several.iter().map(|trigger| trigger.metadata.name.as_str()).collect();
-            bail!("{}: several Triggers ({}): choose one with --name", file.display(), names.join(", "))
+            let names: Vec<_> =
+                several.iter().map(|trigger| trigger.metadata.name.as_str()).collect();
+            bail!(
+                "{}: several Triggers ({}): choose one with --name",
+                file.display(),
+                names.join(", ")
+            )
         }
     }
 }
@@ -125,6 +135,11 @@ fn print(event: &Event, answer: &Answer, how: Output, out: &mut dyn Write) -> an
         return output::json(out, &line);
     }
     let verdict = if answer.matched { "match   " } else { "no match" };
-    writeln!(out, "{verdict}  {}  {}", output::printable(event.id()), output::printable(&answer.reason))?;
+    writeln!(
+        out,
+        "{verdict}  {}  {}",
+        output::printable(event.id()),
+        output::printable(&answer.reason)
+    )?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `weft fsck`: verify a data directory offline.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 
 use anyhow::Context;
+use broker_log::fs::RealFs;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -11,12 +11,14 @@ use crate::cli::{FsckArgs, Output};
 use crate::output;
 
 pub(super) fn run(args: &FsckArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec}")
+    {
         bar.set_style(style);
     }
-    let fs = Arc::new(broker_log::RealFs);
-    let report = broker_log::fsck(&args.dir, fs, &mut |done, total| {
+    let report = broker_log::fsck(&args.dir, &RealFs, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })
@@ -39,7 +41,13 @@ pub(super) fn run(args: &FsckArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         )?;
     } else {
         for problem in &report.problems {
-            writeln!(out, "{} at byte {}: {}", problem.file.display(), problem.position, problem.what)?;
+            writeln!(
+                out,
+                "{} at byte {}: {}",
+                problem.file.display(),
+                problem.position,
+                problem.what
+            )?;
         }
         let verdict = if sound { "sound" } else { "damaged" };
         writeln!(

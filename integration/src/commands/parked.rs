@@ -42,7 +42,8 @@ async fn pages(
         let mut query = query(args);
         query.extend(after.map(|after| ("after", after.to_string())));
         let page = client.json(Method::GET, "/weft/v1/parked", &query).await?;
-        let items = page.get("items").and_then(Value::as_array).context("no items in the answer")?;
+        let items =
+            page.get("items").and_then(Value::as_array).context("no items in the answer")?;
         items.iter().try_for_each(&mut *each)?;
         after = page.get("next").and_then(Value::as_u64);
         if after.is_none() {
@@ -70,7 +71,13 @@ async fn list(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn row(letter: &Value) -> Vec<String> {
     let cells = [
-        "/offset", "/trigger", "/event/type", "/event/id", "/attempts", "/last/status", "/last/at",
+        "/offset",
+        "/trigger",
+        "/event/type",
+        "/event/id",
+        "/attempts",
+        "/last/status",
+        "/last/at",
         "/last/reason",
     ];
     cells.iter().map(|pointer| text(letter.pointer(pointer))).collect()
@@ -86,7 +93,10 @@ pub(super) fn text(value: Option<&Value>) -> String {
 }
 
 async fn show(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    ensure!(args.id.is_some() || args.offset.is_some(), "say which letter: --id ID or --offset OFFSET");
+    ensure!(
+        args.id.is_some() || args.offset.is_some(),
+        "say which letter: --id ID or --offset OFFSET"
+    );
     let mut found = 0_u32;
     pages(args, &mut |letter| {
         found = found.saturating_add(1);

@@ -119,10 +119,16 @@ pub(super) fn input(file: &Path) -> anyhow::Result<Bytes> {
     let mut bytes = Vec::new();
     let limit = MAX_INPUT.saturating_add(1);
     if file == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).context("read standard input")?;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .context("read standard input")?;
     } else {
         let open = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
-        open.take(limit).read_to_end(&mut bytes).with_context(|| format!("read {}", file.display()))?;
+        open.take(limit)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("read {}", file.display()))?;
     }
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     ensure!(length <= MAX_INPUT, "{}: more than {MAX_INPUT} bytes", file.display());

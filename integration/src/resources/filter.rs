@@ -42,7 +42,9 @@ fn one(filter: &SubscriptionsApiFilter) -> anyhow::Result<Filter> {
     } else if let Some(cesql) = cesql {
         Filter::Cesql(Expression::parse(cesql)?)
     } else {
-        anyhow::bail!("a filter element is empty: name one of all, any, not, exact, prefix, suffix, cesql")
+        anyhow::bail!(
+            "a filter element is empty: name one of all, any, not, exact, prefix, suffix, cesql"
+        )
     })
 }
 

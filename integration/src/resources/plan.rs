@@ -6,13 +6,17 @@ use broker::store::{Start, Topic, TopicOptions};
 use crds::Object;
 use crds::annotation;
 use crds::broker::Broker;
+use crds::ce_overrides::CloudEventOverrides;
 use crds::delivery::{self, DeliverySpec};
 use crds::destination::Destination;
 use crds::github_source::{GitHubSource, SecretKeySelector};
+use crds::meta::ObjectMeta;
 use crds::ping_source::PingSource;
 use crds::secret::Secret;
 use crds::trigger::Trigger;
-use dispatcher::{Backoff, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot, Target};
+use dispatcher::{
+    Backoff, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot, Target,
+};
 use sources::{Overrides, SourceSpec};
 
 use super::filter;
@@ -22,7 +26,7 @@ use super::sink::{resolve, sink};
 const DEFAULT_BUDGET: u64 = 1 << 30;
 
 /// Where a trigger without an address would send: nowhere. It is paused, so nothing is ever sent there.
-const NOWHERE: http::Uri = http::Uri::from_static("http://unresolved.invalid/");
+const NOWHERE: &str = "http://unresolved.invalid/";
 
 /// What should be in force.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,7 +87,10 @@ impl Planner<'_> {
         let meta = &broker.metadata;
         if !broker.is_ours() {
             let class = broker.class();
-            self.note(format!("broker {}/{}: class {class} is not this mesh's: left alone", meta.namespace, meta.name));
+            self.note(format!(
+                "broker {}/{}: class {class} is not this mesh's: left alone",
+                meta.namespace, meta.name
+            ));
             return;
         }
         let budget = broker.storage_budget().unwrap_or(DEFAULT_BUDGET);
@@ -99,18 +106,22 @@ impl Planner<'_> {
         let options = trigger.options().unwrap_or_default();
         let broker = self.brokers.get(&(meta.namespace.as_str(), trigger.broker())).copied();
         if broker.is_none() {
-            self.note(format!("{of}: broker {} does not exist yet: the trigger waits for it", trigger.broker()));
+            self.note(format!(
+                "{of}: broker {} does not exist yet: the trigger waits for it",
+                trigger.broker()
+            ));
         }
         let subscriber = self.target(&of, "subscriber", &trigger.spec.subscriber, &meta.namespace);
         let inherited = broker.and_then(|broker| broker.spec.delivery.as_ref());
-        let delivery = self.delivery(&of, trigger.spec.delivery.as_ref(), inherited, &meta.namespace);
+        let delivery =
+            self.delivery(&of, trigger.spec.delivery.as_ref(), inherited, &meta.namespace);
         self.plan.snapshot.triggers.push(dispatcher::Trigger {
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
             broker: Topic::new(&meta.namespace, trigger.broker()),
             filter: filter(trigger)?,
             paused: options.paused || subscriber.is_none(),
-            subscriber: subscriber.unwrap_or_else(|| Target::new(NOWHERE)),
+            subscriber: subscriber.unwrap_or_else(|| Target::new(http::Uri::from_static(NOWHERE))),
             delivery,
             order_by_key: options.order == annotation::Order::Key,
             parallelism: options.parallelism.unwrap_or(DEFAULT_PARALLELISM),
@@ -137,11 +148,17 @@ impl Planner<'_> {
         let dead_letter = sink.and_then(|sink| self.target(of, "deadLetterSink", sink, namespace));
         DeliveryPolicy {
             retry: specs.clone().find_map(DeliverySpec::retries).unwrap_or(defaults.retry),
-            backoff: specs.clone().find_map(DeliverySpec::backoff_policy).map_or(defaults.backoff, |policy| match policy {
-                delivery::BackoffPolicy::Linear => Backoff::Linear,
-                delivery::BackoffPolicy::Exponential => Backoff::Exponential,
-            }),
-            backoff_delay: specs.clone().find_map(DeliverySpec::backoff_delay).unwrap_or(defaults.backoff_delay),
+            backoff: specs.clone().find_map(DeliverySpec::backoff_policy).map_or(
+                defaults.backoff,
+                |policy| match policy {
+                    delivery::BackoffPolicy::Linear => Backoff::Linear,
+                    delivery::BackoffPolicy::Exponential => Backoff::Exponential,
+                },
+            ),
+            backoff_delay: specs
+                .clone()
+                .find_map(DeliverySpec::backoff_delay)
+                .unwrap_or(defaults.backoff_delay),
             timeout: specs.clone().find_map(DeliverySpec::timeout).unwrap_or(DEFAULT_TIMEOUT),
             retry_after_max: specs.clone().find_map(DeliverySpec::retry_after_max),
             format: specs.find_map(DeliverySpec::format).map(|format| match format {
@@ -152,7 +169,13 @@ impl Planner<'_> {
         }
     }
 
-    fn target(&mut self, of: &str, field: &str, to: &Destination, namespace: &str) -> Option<Target> {
+    fn target(
+        &mut self,
+        of: &str,
+        field: &str,
+        to: &Destination,
+        namespace: &str,
+    ) -> Option<Target> {
         match resolve(to, namespace, self.events) {
             Ok(url) => Some(Target { url, ca_certs: to.ca_certs.clone() }),
             Err(why) => {
@@ -165,8 +188,10 @@ impl Planner<'_> {
     fn github(&mut self, source: &GitHubSource) {
         let meta = &source.metadata;
         let of = format!("source {}/{}", meta.namespace, meta.name);
-        let Some(secret) = source.secret_token().and_then(|selector| self.secret(&meta.namespace, selector)) else {
-            let selector = source.secret_token();
+        let Some(secret) =
+            source.spec.secret_token().and_then(|selector| self.secret(&meta.namespace, selector))
+        else {
+            let selector = source.spec.secret_token();
             let (name, key) = selector.map_or(("", ""), |s| (s.name.as_str(), s.key.as_str()));
             self.note(format!("{of}: secretToken: Secret {}/{name} with key {key} does not exist: the source waits for it", meta.namespace));
             return;
@@ -180,13 +205,11 @@ impl Planner<'_> {
             secret_token: sources::Secret::new(secret),
         };
         self.plan.hooks.push(format!("{}/{}", meta.namespace, meta.name));
-        let overrides = source.spec.ce_overrides.as_ref().map(|o| o.extensions.clone());
-        self.source(&of, (&meta.namespace, &meta.name), &source.spec.sink, overrides, config.into());
+        self.source(meta, &source.spec.sink, source.spec.ce_overrides.as_ref(), config.into());
     }
 
     fn ping(&mut self, source: &PingSource) {
         let (meta, spec) = (&source.metadata, &source.spec);
-        let of = format!("source {}/{}", meta.namespace, meta.name);
         let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let config = sources::ping::PingSource {
             schedule: spec.schedule.clone(),
@@ -195,21 +218,21 @@ impl Planner<'_> {
             data: given(&spec.data),
             data_base64: given(&spec.data_base64),
         };
-        let overrides = spec.ce_overrides.as_ref().map(|o| o.extensions.clone());
-        self.source(&of, (&meta.namespace, &meta.name), &spec.sink, overrides, config.into());
+        self.source(meta, &spec.sink, spec.ce_overrides.as_ref(), config.into());
     }
 
     fn source(
         &mut self,
-        of: &str,
-        (namespace, name): (&str, &str),
+        meta: &ObjectMeta,
         to: &Destination,
-        overrides: Option<BTreeMap<String, String>>,
+        overrides: Option<&CloudEventOverrides>,
         config: sources::Config,
     ) {
+        let (namespace, name) = (meta.namespace.as_str(), meta.name.as_str());
         let resolved = sink(to, namespace, self.events);
-        let ce_overrides = Overrides::new(overrides.unwrap_or_default());
-        match (resolved, ce_overrides) {
+        let extensions =
+            overrides.map(|overrides| overrides.extensions.clone()).unwrap_or_default();
+        match (resolved, Overrides::new(extensions)) {
             (Ok(sink), Ok(ce_overrides)) => self.plan.sources.push(SourceSpec {
                 namespace: namespace.into(),
                 name: name.into(),
@@ -217,8 +240,12 @@ impl Planner<'_> {
                 ce_overrides,
                 config,
             }),
-            (Err(why), _) => self.note(format!("{of}: sink: {why}: the source waits")),
-            (_, Err(why)) => self.note(format!("{of}: {why}: the source waits")),
+            (Err(why), _) => {
+                self.note(format!("source {namespace}/{name}: sink: {why}: the source waits"))
+            }
+            (_, Err(why)) => {
+                self.note(format!("source {namespace}/{name}: {why}: the source waits"))
+            }
         }
     }
 

@@ -12,7 +12,11 @@ const EVENTING: &str = "eventing.knative.dev";
 ///
 /// # Errors
 /// Says why it cannot be resolved.
-pub(super) fn resolve(destination: &Destination, namespace: &str, events: &str) -> Result<Uri, String> {
+pub(super) fn resolve(
+    destination: &Destination,
+    namespace: &str,
+    events: &str,
+) -> Result<Uri, String> {
     let base = match &destination.reference {
         None => None,
         Some(reference) => {
@@ -21,7 +25,11 @@ pub(super) fn resolve(destination: &Destination, namespace: &str, events: &str) 
             match (reference.api_group(), reference.kind.as_str()) {
                 (EVENTING, "Broker") => Some(format!("{events}/{namespace}/{name}")),
                 ("", "Service") => Some(format!("http://{name}.{namespace}.svc.cluster.local")),
-                (group, kind) => return Err(format!("{kind}.{group} {namespace}/{name} has no address here yet: name a uri")),
+                (group, kind) => {
+                    return Err(format!(
+                        "{kind}.{group} {namespace}/{name} has no address here yet: name a uri"
+                    ));
+                }
             }
         }
     };
@@ -42,7 +50,11 @@ pub(super) fn resolve(destination: &Destination, namespace: &str, events: &str) 
 ///
 /// # Errors
 /// Says why it cannot be resolved.
-pub(super) fn sink(destination: &Destination, namespace: &str, events: &str) -> Result<Sink, String> {
+pub(super) fn sink(
+    destination: &Destination,
+    namespace: &str,
+    events: &str,
+) -> Result<Sink, String> {
     if let Some(reference) = &destination.reference
         && destination.uri.is_none()
         && reference.api_group() == EVENTING
@@ -77,7 +89,9 @@ mod tests {
             reference: Some(KReference::to("eventing.knative.dev/v1", "Broker", "b")),
             ..Destination::default()
         };
-        let url = |destination: &Destination| resolve(destination, "ns", EVENTS).map(|uri| uri.to_string());
+        let url = |destination: &Destination| {
+            resolve(destination, "ns", EVENTS).map(|uri| uri.to_string())
+        };
         assert_eq!(url(&destination).unwrap(), "http://127.0.0.1:8080/ns/b");
         destination.reference = Some(KReference::to("v1", "Service", "s"));
         destination.uri = Some("/path".to_owned());

@@ -29,7 +29,8 @@ fn event(id: &str, ty: &str) -> String {
 async fn filter_answers_by_exit_code_and_says_why() {
     let (both, one) = (format!("{}\n{}", event("1", "a"), event("2", "a")), event("3", "b"));
     assert_eq!(filter(&["--cesql", "type = 'a'"], &both).await.0, Some(0));
-    let (code, text) = filter(&["--cesql", "type = 'a'", "-o", "json"], &format!("{both}\n{one}")).await;
+    let (code, text) =
+        filter(&["--cesql", "type = 'a'", "-o", "json"], &format!("{both}\n{one}")).await;
     assert_eq!(code, Some(1));
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -54,7 +55,11 @@ async fn filter_names_the_kind_of_a_cesql_error_and_keeps_its_value() {
 async fn filter_takes_a_trigger_from_a_file() {
     let dir = tempfile::TempDir::new().unwrap();
     let file = dir.path().join("t.yaml");
-    std::fs::write(&file, trigger("t", "http://x/", "  filters: [{prefix: {type: order.}}]\n", &[])).unwrap();
+    std::fs::write(
+        &file,
+        trigger("t", "http://x/", "  filters: [{prefix: {type: order.}}]\n", &[]),
+    )
+    .unwrap();
     let path = file.to_str().unwrap();
     assert_eq!(filter(&["-f", path], &event("1", "order.placed")).await.0, Some(0));
     assert_eq!(filter(&["-f", path], &event("1", "other")).await.0, Some(1));
@@ -68,7 +73,19 @@ async fn send_tail_explain_and_replay_work_together() {
     let yaml = format!("{BROKER}{}{other}", trigger("t", &subscriber.url, only, &[]));
     let mesh = Mesh::start(&yaml).await;
     let sent = mesh
-        .weft_ok(&["send", "--type", "a", "--source", "/cli", "--id", "e-1", "--ext", "team=blue", "--json", "{\"n\":1}"])
+        .weft_ok(&[
+            "send",
+            "--type",
+            "a",
+            "--source",
+            "/cli",
+            "--id",
+            "e-1",
+            "--ext",
+            "team=blue",
+            "--json",
+            "{\"n\":1}",
+        ])
         .await;
     assert_eq!(sent.trim(), "accepted e-1 by default/default");
     let got = subscriber.wait(1).await.remove(0);
@@ -111,7 +128,11 @@ async fn display_prints_what_it_gets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fsck_finds_a_sound_directory_sound_and_names_the_file_of_a_flipped_bit() {
-    let mut mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", "http://127.0.0.1:1/", "", &["weft.dev/paused: \"true\""]))).await;
+    let mut mesh = Mesh::start(&format!(
+        "{BROKER}{}",
+        trigger("t", "http://127.0.0.1:1/", "", &["weft.dev/paused: \"true\""])
+    ))
+    .await;
     for id in 0..20 {
         mesh.send("a", &id.to_string()).await;
     }
@@ -150,6 +171,9 @@ async fn every_command_has_a_help_that_teaches_by_example() {
     for command in ["up", "send", "tail", "display", "filter", "replay", "explain", "fsck"] {
         let output = weft().args([command, "--help"]).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("Examples:") && text.contains(&format!("weft {command}")), "{command}");
+        assert!(
+            text.contains("Examples:") && text.contains(&format!("weft {command}")),
+            "{command}"
+        );
     }
 }

@@ -46,7 +46,16 @@ async fn a_start_on_a_broken_file_fails_with_file_line_and_field() {
     let file = dir.path().join("bad.yaml");
     std::fs::write(&file, "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata:\n  name: t\nspec:\n  subscriber:\n    uri: http://x/\n").unwrap();
     let output = weft()
-        .args(["up", "--events", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0", "-f"])
+        .args([
+            "up",
+            "--events",
+            "127.0.0.1:0",
+            "--gateway",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+            "-f",
+        ])
         .arg(&file)
         .arg("--data")
         .arg(dir.path().join("data"))
@@ -62,7 +71,16 @@ async fn a_start_on_a_broken_file_fails_with_file_line_and_field() {
 async fn a_directory_in_use_is_refused_by_name() {
     let mesh = Mesh::start(BROKER).await;
     let output = weft()
-        .args(["up", "--events", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
+        .args([
+            "up",
+            "--events",
+            "127.0.0.1:0",
+            "--gateway",
+            "127.0.0.1:0",
+            "--api",
+            "127.0.0.1:0",
+            "--data",
+        ])
         .arg(mesh.data())
         .output()
         .await
@@ -91,7 +109,8 @@ async fn a_trigger_may_come_before_its_broker() {
 async fn broker_defaults_come_from_the_config_map() {
     let failing = Subscriber::scripted(|_| crate::harness::subscriber::Reply::status(500)).await;
     let defaults = "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-br-defaults\n  namespace: knative-eventing\ndata:\n  default-br-config: |\n    clusterDefault:\n      brokerClass: Weft\n      delivery:\n        retry: 2\n        backoffPolicy: linear\n        backoffDelay: PT0.01S\n";
-    let mesh = Mesh::start(&format!("{BROKER}{}{defaults}", trigger("t", &failing.url, "", &[]))).await;
+    let mesh =
+        Mesh::start(&format!("{BROKER}{}{defaults}", trigger("t", &failing.url, "", &[]))).await;
     mesh.send("a", "1").await;
     eventually("parked after three attempts", async || {
         let text = mesh.weft_ok(&["parked", "list", "-o", "json"]).await;
@@ -108,7 +127,11 @@ async fn health_readiness_and_metrics_are_served_and_web_pages_are_not() {
     assert_eq!(request::get(&format!("{}/healthz", mesh.api)).await.status, 200);
     let metrics = request::get(&format!("{}/metrics", mesh.api)).await;
     assert_eq!(metrics.status, 200);
-    assert!(metrics.body.ends_with("# EOF\n") && metrics.body.contains("weft_"), "{}", metrics.body);
+    assert!(
+        metrics.body.ends_with("# EOF\n") && metrics.body.contains("weft_"),
+        "{}",
+        metrics.body
+    );
     let origin = [("origin".to_owned(), "https://evil.example".to_owned())];
     let refused = request::send("GET", &format!("{}/weft/v1/parked", mesh.api), &origin, "").await;
     assert_eq!(refused.status, 403);

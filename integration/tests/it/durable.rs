@@ -74,7 +74,8 @@ async fn attempts_made_before_a_crash_count_after_it() {
 async fn a_batch_is_taken_whole_or_not_at_all() {
     let subscriber = Subscriber::start().await;
     let mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", &subscriber.url, "", &[]))).await;
-    let event = |id: &str| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t"}}"#);
+    let event =
+        |id: &str| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/s","type":"t"}}"#);
     let headers =
         vec![("content-type".to_owned(), "application/cloudevents-batch+json".to_owned())];
     let broken = format!("[{},{{\"id\":\"no\"}}]", event("1"));

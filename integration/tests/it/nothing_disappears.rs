@@ -59,14 +59,14 @@ async fn parked_letters_survive_kill_9_and_can_be_purged() {
 async fn a_dead_letter_carries_where_why_and_what() {
     let page = format!("<html>\n{}\n</html>", "x".repeat(5000));
     let body = page.clone();
-    let failing = Subscriber::scripted(move |_| Reply {
-        body: body.clone().into(),
-        ..Reply::status(422)
-    })
-    .await;
+    let failing =
+        Subscriber::scripted(move |_| Reply { body: body.clone().into(), ..Reply::status(422) })
+            .await;
     let letters = Subscriber::start().await;
-    let delivery = format!("  delivery:\n    retry: 1\n    deadLetterSink: {{uri: \"{}\"}}\n", letters.url);
-    let mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", &failing.url, &delivery, &[]))).await;
+    let delivery =
+        format!("  delivery:\n    retry: 1\n    deadLetterSink: {{uri: \"{}\"}}\n", letters.url);
+    let mesh =
+        Mesh::start(&format!("{BROKER}{}", trigger("t", &failing.url, &delivery, &[]))).await;
     mesh.send("a", "x").await;
     let letter = letters.wait(1).await.remove(0);
     assert_eq!(letter.header("ce-knativeerrordest"), failing.url);
@@ -79,9 +79,11 @@ async fn a_dead_letter_carries_where_why_and_what() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_comes_late_still_gets_its_events() {
-    let subscriber = Subscriber::scripted(|got| Reply::status(if got.path == "/" { 503 } else { 202 })).await;
+    let subscriber =
+        Subscriber::scripted(|got| Reply::status(if got.path == "/" { 503 } else { 202 })).await;
     let delivery = "  delivery: {retry: 5, backoffPolicy: exponential, backoffDelay: PT0.1S}\n";
-    let mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", &subscriber.url, delivery, &[]))).await;
+    let mesh =
+        Mesh::start(&format!("{BROKER}{}", trigger("t", &subscriber.url, delivery, &[]))).await;
     mesh.send("a", "x").await;
     subscriber.wait(2).await;
     let elsewhere = format!("{}late", subscriber.url);
@@ -95,9 +97,14 @@ async fn a_subscriber_that_comes_late_still_gets_its_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_goes_back_into_the_broker_and_a_loop_of_replies_ends() {
     let replies = Subscriber::scripted(|got| Reply {
-        headers: [("ce-specversion", "1.0"), ("ce-type", "pong"), ("ce-source", "/r"), ("ce-id", "r")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
+        headers: [
+            ("ce-specversion", "1.0"),
+            ("ce-type", "pong"),
+            ("ce-source", "/r"),
+            ("ce-id", "r"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
         body: got.body.clone(),
         ..Reply::status(200)
     })

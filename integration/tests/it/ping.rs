@@ -7,7 +7,8 @@ use crate::harness::subscriber::Subscriber;
 async fn a_schedule_with_seconds_ticks_into_the_broker() {
     let subscriber = Subscriber::start().await;
     let ping = "---\napiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata:\n  name: beat\nspec:\n  schedule: \"* * * * * *\"\n  contentType: application/json\n  data: '{\"m\": 1}'\n  ceOverrides: {extensions: {team: blue}}\n  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}\n";
-    let _mesh = Mesh::start(&format!("{BROKER}{}{ping}", trigger("t", &subscriber.url, "", &[]))).await;
+    let _mesh =
+        Mesh::start(&format!("{BROKER}{}{ping}", trigger("t", &subscriber.url, "", &[]))).await;
     let got = subscriber.wait(2).await;
     assert_eq!(got[0].header("ce-type"), "dev.knative.sources.ping");
     assert_eq!(got[0].header("ce-source"), "/apis/v1/namespaces/default/pingsources/beat");

@@ -48,7 +48,8 @@ async fn the_five_minutes_work_as_written() {
     subscriber.wait(1).await;
     let explained = run(&here(block("weft explain"))).await;
     assert!(explained.contains("default/everything: matches"), "{explained}");
-    let posted = run(&block("X-Hub-Signature-256").replace("http://127.0.0.1:8080", &mesh.events)).await;
+    let posted =
+        run(&block("X-Hub-Signature-256").replace("http://127.0.0.1:8080", &mesh.events)).await;
     assert!(posted.contains("202"), "{posted}");
     subscriber.wait(3).await;
 }
@@ -58,5 +59,7 @@ fn the_run_and_test_commands_are_the_ones_ci_runs() {
     assert!(readme().contains("cargo run --release -- up -f examples/github"));
     let ci = concat!(env!("CARGO_MANIFEST_DIR"), "/../.ci/run");
     let test = "cargo test --workspace";
-    assert!(readme().contains(test) && std::fs::read_to_string(ci).expect(".ci/run").contains(test));
+    assert!(
+        readme().contains(test) && std::fs::read_to_string(ci).expect(".ci/run").contains(test)
+    );
 }

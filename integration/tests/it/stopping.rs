@@ -40,7 +40,8 @@ async fn a_second_sigterm_stops_at_once() {
     mesh.send("a", "1").await;
     hung.wait(1).await;
     mesh.terminate();
-    eventually("the first to be heard", async || mesh.log().contains("stopping").then_some(())).await;
+    eventually("the first to be heard", async || mesh.log().contains("stopping").then_some(()))
+        .await;
     mesh.terminate();
     assert_eq!(mesh.exit().await.code(), Some(143));
 }

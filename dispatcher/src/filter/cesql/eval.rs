@@ -24,7 +24,8 @@ impl Failed {
 }
 
 pub(super) fn evaluate(expr: &Expr, event: &Event) -> Result<Value, Failed> {
-    let of = |operand: &Expr, ty: Type| evaluate(operand, event).map_err(|failed| failed.within(ty));
+    let of =
+        |operand: &Expr, ty: Type| evaluate(operand, event).map_err(|failed| failed.within(ty));
     Ok(match expr {
         Expr::Literal(value) => value.clone(),
         Expr::Attribute(name) => match event.attribute(name) {
@@ -47,7 +48,8 @@ pub(super) fn evaluate(expr: &Expr, event: &Event) -> Result<Value, Failed> {
             for element in set {
                 // A set is no place for short cuts: an element that fails, fails the whole, wherever it stands.
                 let element = of(element, Type::Boolean)?;
-                let element = element.to_type(wanted.type_of()).map_err(|e| Failed::new(Type::Boolean, e))?;
+                let element =
+                    element.to_type(wanted.type_of()).map_err(|e| Failed::new(Type::Boolean, e))?;
                 found |= element == wanted;
             }
             Value::Boolean(found != *negated)
@@ -59,7 +61,9 @@ pub(super) fn evaluate(expr: &Expr, event: &Event) -> Result<Value, Failed> {
         }
         Expr::Compare(operator, left, right) => {
             let (left, right) = (of(left, Type::Boolean)?, of(right, Type::Boolean)?);
-            Value::Boolean(compare(*operator, &left, &right).map_err(|e| Failed::new(Type::Boolean, e))?)
+            Value::Boolean(
+                compare(*operator, &left, &right).map_err(|e| Failed::new(Type::Boolean, e))?,
+            )
         }
         Expr::Logic(chain, last) => Value::Boolean(logic(chain, last, event)?),
         Expr::Call(function, arguments) => {
@@ -68,7 +72,10 @@ pub(super) fn evaluate(expr: &Expr, event: &Event) -> Result<Value, Failed> {
         }
         Expr::Unknown { name, arguments } => {
             let message = format!("there is no function {name} with {arguments} arguments");
-            return Err(Failed::new(Type::Boolean, EvalError::new(ErrorKind::MissingFunction, message)));
+            return Err(Failed::new(
+                Type::Boolean,
+                EvalError::new(ErrorKind::MissingFunction, message),
+            ));
         }
     })
 }
@@ -79,7 +86,10 @@ fn missing(name: &str) -> Failed {
 }
 
 fn overflow(what: &str) -> Failed {
-    Failed::new(Type::Integer, EvalError::new(ErrorKind::Math, format!("{what} does not fit 32 bits")))
+    Failed::new(
+        Type::Integer,
+        EvalError::new(ErrorKind::Math, format!("{what} does not fit 32 bits")),
+    )
 }
 
 fn boolean(value: &Value) -> Result<bool, Failed> {

@@ -78,10 +78,18 @@ impl Function {
             Self::Bool => Value::Boolean(any(0).to_boolean().map_err(failed)?),
             Self::Int => Value::Integer(number(0)?),
             Self::Str => Value::String(text(0)),
-            Self::IsBool => Value::Boolean(any(0).to_boolean().is_ok() && !matches!(any(0), Value::Integer(_))),
-            Self::IsInt => Value::Boolean(any(0).to_integer().is_ok() && !matches!(any(0), Value::Boolean(_))),
-            Self::Length => Value::Integer(i32::try_from(text(0).chars().count()).unwrap_or(i32::MAX)),
-            Self::Concat => string(arguments.iter().map(|value| value.to_text().to_string()).collect()),
+            Self::IsBool => {
+                Value::Boolean(any(0).to_boolean().is_ok() && !matches!(any(0), Value::Integer(_)))
+            }
+            Self::IsInt => {
+                Value::Boolean(any(0).to_integer().is_ok() && !matches!(any(0), Value::Boolean(_)))
+            }
+            Self::Length => {
+                Value::Integer(i32::try_from(text(0).chars().count()).unwrap_or(i32::MAX))
+            }
+            Self::Concat => {
+                string(arguments.iter().map(|value| value.to_text().to_string()).collect())
+            }
             Self::ConcatWs => {
                 let texts: Vec<_> = arguments.iter().skip(1).map(Value::to_text).collect();
                 string(texts.join(&*text(0)))
@@ -89,7 +97,9 @@ impl Function {
             Self::Lower => string(text(0).to_lowercase()),
             Self::Upper => string(text(0).to_uppercase()),
             Self::Trim => string(text(0).trim().to_owned()),
-            Self::Left => end(&text(0), number(1)?, "LEFT", |text, most| text.chars().take(most).collect())?,
+            Self::Left => {
+                end(&text(0), number(1)?, "LEFT", |text, most| text.chars().take(most).collect())?
+            }
             Self::Right => end(&text(0), number(1)?, "RIGHT", |text, most| {
                 let skip = text.chars().count().saturating_sub(most);
                 text.chars().skip(skip).collect()
@@ -118,10 +128,18 @@ fn abs(number: i32) -> Result<i32, Failed> {
 }
 
 /// LEFT and RIGHT: a negative count is an error and gives the whole text.
-fn end(text: &str, count: i32, name: &str, cut: impl Fn(&str, usize) -> String) -> Result<Value, Failed> {
+fn end(
+    text: &str,
+    count: i32,
+    name: &str,
+    cut: impl Fn(&str, usize) -> String,
+) -> Result<Value, Failed> {
     match usize::try_from(count) {
         Ok(count) => Ok(string(cut(text, count))),
-        Err(_) => Err(evaluation(string(text.to_owned()), &format!("{name}: the count must not be negative"))),
+        Err(_) => Err(evaluation(
+            string(text.to_owned()),
+            &format!("{name}: the count must not be negative"),
+        )),
     }
 }
 

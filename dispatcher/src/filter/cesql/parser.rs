@@ -51,15 +51,26 @@ pub(super) enum Expr {
     Exists(Arc<str>),
     Not(Box<Self>),
     Minus(Box<Self>),
-    Like { operand: Box<Self>, pattern: Pattern, negated: bool },
-    In { operand: Box<Self>, set: Vec<Self>, negated: bool },
+    Like {
+        operand: Box<Self>,
+        pattern: Pattern,
+        negated: bool,
+    },
+    In {
+        operand: Box<Self>,
+        set: Vec<Self>,
+        negated: bool,
+    },
     Arithmetic(Arithmetic, Box<Self>, Box<Self>),
     Compare(Compare, Box<Self>, Box<Self>),
     /// `a AND b OR c`: each operand with the operator behind it, then the last. Flat, so that long chains nest nothing.
     Logic(Vec<(Self, Logic)>, Box<Self>),
     Call(Function, Vec<Self>),
     /// A function that does not exist: evaluating it is an error, not parsing it.
-    Unknown { name: Arc<str>, arguments: usize },
+    Unknown {
+        name: Arc<str>,
+        arguments: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +105,13 @@ impl Expr {
         match self {
             Self::Literal(value) => Some(value.type_of()),
             Self::Attribute(_) => None,
-            Self::Exists(_) | Self::Not(_) | Self::Like { .. } | Self::In { .. } | Self::Compare(..) | Self::Logic(..) | Self::Unknown { .. } => {
-                Some(Type::Boolean)
-            }
+            Self::Exists(_)
+            | Self::Not(_)
+            | Self::Like { .. }
+            | Self::In { .. }
+            | Self::Compare(..)
+            | Self::Logic(..)
+            | Self::Unknown { .. } => Some(Type::Boolean),
             Self::Minus(_) | Self::Arithmetic(..) => Some(Type::Integer),
             Self::Call(function, _) => Some(function.returns()),
         }
@@ -105,7 +120,9 @@ impl Expr {
     pub(super) fn check_functions(&self) -> Result<(), CheckError> {
         match self {
             Self::Literal(_) | Self::Attribute(_) | Self::Exists(_) => Ok(()),
-            Self::Not(operand) | Self::Minus(operand) | Self::Like { operand, .. } => operand.check_functions(),
+            Self::Not(operand) | Self::Minus(operand) | Self::Like { operand, .. } => {
+                operand.check_functions()
+            }
             Self::In { operand, set, .. } => {
                 operand.check_functions()?;
                 set.iter().try_for_each(Self::check_functions)
@@ -129,7 +146,11 @@ impl Expr {
 /// Parses a whole text.
 pub(super) fn parse(text: &str) -> Result<Expr, ParseError> {
     if text.len() > MAX_LENGTH {
-        return Err(ParseError::at(text, 0, format!("an expression of at most {MAX_LENGTH} bytes")));
+        return Err(ParseError::at(
+            text,
+            0,
+            format!("an expression of at most {MAX_LENGTH} bytes"),
+        ));
     }
     let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0 };
     let root = parser.logic()?;
@@ -169,7 +190,10 @@ impl Parser<'_> {
     }
 
     /// Runs `parse` one level deeper.
-    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
+    fn nested<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
         if self.depth == MAX_DEPTH {
             return Err(self.expected(&format!("at most {MAX_DEPTH} levels of nesting")));
         }
@@ -207,18 +231,19 @@ impl Parser<'_> {
             ("<", Compare::Less),
             (">", Compare::Greater),
         ];
-        self.left(&OPERATORS, Self::additive, |operator, left, right| Expr::Compare(operator, left, right))
+        self.left(&OPERATORS, Self::additive, Expr::Compare)
     }
 
     fn additive(&mut self) -> Result<Expr, ParseError> {
-        const OPERATORS: [(&str, Arithmetic); 2] = [("+", Arithmetic::Add), ("-", Arithmetic::Subtract)];
-        self.left(&OPERATORS, Self::multiplicative, |operator, left, right| Expr::Arithmetic(operator, left, right))
+        const OPERATORS: [(&str, Arithmetic); 2] =
+            [("+", Arithmetic::Add), ("-", Arithmetic::Subtract)];
+        self.left(&OPERATORS, Self::multiplicative, Expr::Arithmetic)
     }
 
     fn multiplicative(&mut self) -> Result<Expr, ParseError> {
         const OPERATORS: [(&str, Arithmetic); 3] =
             [("*", Arithmetic::Multiply), ("/", Arithmetic::Divide), ("%", Arithmetic::Remainder)];
-        self.left(&OPERATORS, Self::test, |operator, left, right| Expr::Arithmetic(operator, left, right))
+        self.left(&OPERATORS, Self::test, Expr::Arithmetic)
     }
 
     /// Operators of one rank that group to the left. A chain of them nests, so its length counts as depth.
@@ -254,7 +279,11 @@ impl Parser<'_> {
                     return Err(self.expected("a quoted pattern"));
                 };
                 self.at += 1;
-                operand = Expr::Like { operand: Box::new(operand), pattern: Pattern::new(&pattern), negated };
+                operand = Expr::Like {
+                    operand: Box::new(operand),
+                    pattern: Pattern::new(&pattern),
+                    negated,
+                };
             } else if self.keyword("IN") {
                 let set = self.nested(Self::list)?;
                 if set.is_empty() {
@@ -312,10 +341,16 @@ impl Parser<'_> {
             // The lexer negates, so that the most negative number has a form.
             Token::Number(negative) => {
                 let number = negative.checked_neg();
-                Expr::Literal(Value::Integer(number.ok_or_else(|| self.expected("a number of 32 bits"))?))
+                Expr::Literal(Value::Integer(
+                    number.ok_or_else(|| self.expected("a number of 32 bits"))?,
+                ))
             }
-            Token::Word(word) if word.eq_ignore_ascii_case("TRUE") => Expr::Literal(Value::Boolean(true)),
-            Token::Word(word) if word.eq_ignore_ascii_case("FALSE") => Expr::Literal(Value::Boolean(false)),
+            Token::Word(word) if word.eq_ignore_ascii_case("TRUE") => {
+                Expr::Literal(Value::Boolean(true))
+            }
+            Token::Word(word) if word.eq_ignore_ascii_case("FALSE") => {
+                Expr::Literal(Value::Boolean(false))
+            }
             Token::Word(word) => return self.name(&word),
             Token::Symbol(_) | Token::End => {
                 return Err(self.expected("a value, an attribute name, a function or \"(\""));

@@ -19,10 +19,15 @@ fn event(given: &Json) -> Event {
             ("subject", Some(text)) => builder.subject(text),
             ("time", Some(text)) => builder.time(text),
             (name, Some(text)) => builder.extension(name, Attribute::from(text)),
-            (name, None) => builder.extension(name, match value.as_bool() {
-                Some(truth) => Attribute::from(truth),
-                None => Attribute::from(i32::try_from(value.as_i64().expect("a number")).expect("32 bits")),
-            }),
+            (name, None) => builder.extension(
+                name,
+                match value.as_bool() {
+                    Some(truth) => Attribute::from(truth),
+                    None => Attribute::from(
+                        i32::try_from(value.as_i64().expect("a number")).expect("32 bits"),
+                    ),
+                },
+            ),
         };
     }
     builder.build().expect("an event")
@@ -30,10 +35,7 @@ fn event(given: &Json) -> Event {
 
 /// Value and error kind of `expression` for an event with `given`.
 fn outcome(expression: &str, given: &Json) -> (Json, Option<&'static str>) {
-    let expression = match Expression::parse(expression) {
-        Ok(expression) => expression,
-        Err(_) => return (Json::Null, Some("parse")),
-    };
+    let Ok(expression) = Expression::parse(expression) else { return (Json::Null, Some("parse")) };
     let evaluation = expression.evaluate(&event(given));
     let value = match evaluation.value {
         Value::String(text) => Json::from(&*text),
@@ -59,7 +61,8 @@ fn every_case_of_the_specification_holds() {
         let case: Json = serde_json::from_str(line).expect("JSON");
         let (value, error) = outcome(case["expression"].as_str().expect("text"), &case["event"]);
         // A text that does not parse has no value.
-        let value_holds = error == Some("parse") || case["value"].is_null() || case["value"] == value;
+        let value_holds =
+            error == Some("parse") || case["value"].is_null() || case["value"] == value;
         if !value_holds || case["error"].as_str() != error {
             wrong.push(format!("{line}\n    gives {value} and {error:?}"));
         }
@@ -80,11 +83,20 @@ fn logic_groups_to_the_right_and_is_short() {
 
 #[test]
 fn arithmetic_that_leaves_32_bits_is_an_error_and_zero() {
-    for expression in ["2147483647 + 1", "-2147483648 - 1", "65536 * 65536", "-2147483648 / -1", "-(-2147483648)"] {
-        assert_eq!((value(expression), error(expression)), (0.into(), Some("math")), "{expression}");
+    for expression in
+        ["2147483647 + 1", "-2147483648 - 1", "65536 * 65536", "-2147483648 / -1", "-(-2147483648)"]
+    {
+        assert_eq!(
+            (value(expression), error(expression)),
+            (0.into(), Some("math")),
+            "{expression}"
+        );
     }
     assert_eq!((value("-2147483648"), error("-2147483648")), ((-2_147_483_648_i64).into(), None));
-    assert_eq!((value("ABS(-2147483648)"), error("ABS(-2147483648)")), (2_147_483_647.into(), Some("math")));
+    assert_eq!(
+        (value("ABS(-2147483648)"), error("ABS(-2147483648)")),
+        (2_147_483_647.into(), Some("math"))
+    );
     assert_eq!(value("-2147483648 % -1"), 0);
     assert_eq!(error("2147483648"), Some("parse"));
 }
@@ -99,7 +111,10 @@ fn signs_need_no_spaces() {
 #[test]
 fn a_parse_error_says_where_and_what_was_expected() {
     let message = |text| Expression::parse(text).expect_err("no expression").to_string();
-    assert_eq!(message("type = = 'a'"), "at character 8 (\"= 'a'\"): expected a value, an attribute name, a function or \"(\"");
+    assert_eq!(
+        message("type = = 'a'"),
+        "at character 8 (\"= 'a'\"): expected a value, an attribute name, a function or \"(\""
+    );
     assert_eq!(message("type = 'a"), "at character 8 (\"'a\"): expected the closing quote");
     assert_eq!(message("ABS(1"), "at character 6 (the end): expected \",\" or \")\"");
     assert_eq!(message("é"), "at character 1 (\"é\"): expected an operator, a name or a value");
@@ -122,7 +137,10 @@ fn a_check_finds_what_can_never_decide() {
     let check = |text| Expression::parse(text).expect("parses").check();
     assert_eq!(check("EXISTS a AND b = 1"), Ok(()));
     assert_eq!(check("mybool"), Ok(()));
-    assert_eq!(check("NOPE(type)"), Err(CheckError::Function { name: "NOPE".to_owned(), arguments: 1 }));
+    assert_eq!(
+        check("NOPE(type)"),
+        Err(CheckError::Function { name: "NOPE".to_owned(), arguments: 1 })
+    );
     assert!(matches!(check("1 + 2"), Err(CheckError::NotBoolean { .. })));
     assert!(matches!(check("LOWER(type)"), Err(CheckError::NotBoolean { .. })));
 }

@@ -34,7 +34,9 @@ pub(crate) fn trigger(name: &str, subscriber: &str, spec: &str, annotations: &[&
             text.push_str(&format!("    {annotation}\n"));
         }
     }
-    text.push_str(&format!("spec:\n  broker: default\n  subscriber:\n    uri: {subscriber}\n{spec}"));
+    text.push_str(&format!(
+        "spec:\n  broker: default\n  subscriber:\n    uri: {subscriber}\n{spec}"
+    ));
     text
 }
 
@@ -59,11 +61,10 @@ impl Mesh {
     async fn wait_ready(&mut self) {
         let path = self.data().join("endpoints.json");
         let pid = self.child.id();
-        let child = &mut self.child;
+        let (child, dir) = (&mut self.child, self.dir.path());
         let found = eventually("endpoints.json", async || {
-            if let Ok(Some(status)) = child.try_wait() {
-                panic!("weft ended early with {status}");
-            }
+            let ended = child.try_wait().expect("it can be asked");
+            assert_eq!(ended, None, "weft ended early: {}", read_log(dir));
             let text = std::fs::read(&path).ok()?;
             let value: serde_json::Value = serde_json::from_slice(&text).expect("whole, by rename");
             (value["pid"].as_u64() == pid.map(u64::from)).then_some(value)
@@ -141,8 +142,12 @@ impl Mesh {
 
     /// What the process wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("stderr")).expect("a log")
+        read_log(self.dir.path())
     }
+}
+
+fn read_log(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("stderr")).expect("a log")
 }
 
 /// The built binary.

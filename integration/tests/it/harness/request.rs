@@ -21,7 +21,9 @@ pub(crate) async fn send(
     headers: &[(String, String)],
     body: impl Into<Bytes>,
 ) -> Answer {
-    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
+    let mut request = Request::builder()
+        .method(Method::from_bytes(method.as_bytes()).expect("a method"))
+        .uri(url);
     for (name, value) in headers {
         request = request.header(name, value.as_bytes());
     }
@@ -38,7 +40,11 @@ pub(crate) async fn send(
 }
 
 /// `POST`.
-pub(crate) async fn post(url: &str, headers: &[(String, String)], body: impl Into<Bytes>) -> Answer {
+pub(crate) async fn post(
+    url: &str,
+    headers: &[(String, String)],
+    body: impl Into<Bytes>,
+) -> Answer {
     send("POST", url, headers, body).await
 }
 
