@@ -164,6 +164,9 @@ fn trace(headers: &HeaderMap, event: &mut Event) {
 }
 
 fn now() -> SystemTime {
-    #[expect(clippy::disallowed_methods, reason = "the edge where events get their time of arrival")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge where events get their time of arrival"
+    )]
     SystemTime::now()
 }

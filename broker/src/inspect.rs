@@ -103,7 +103,12 @@ pub trait Inspect: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    fn parked(&self, which: &ParkedSelection, after: Option<Position>, limit: usize) -> Result<Vec<Parked>, StoreError>;
+    fn parked(
+        &self,
+        which: &ParkedSelection,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError>;
     /// Hands parked letters out again with a fresh count of attempts; answers how many.
     ///
     /// # Errors

@@ -57,19 +57,24 @@ impl Refusal {
             Self::NoPath | Self::Append(AppendError::UnknownTopic(_)) => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } | Self::LongBatch { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Read(ReadError::UnsupportedMediaType { .. }) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BadPath | Self::Broken(_) | Self::Read(_) | Self::Admit(_) => StatusCode::BAD_REQUEST,
-            Self::Append(AppendError::Full { .. } | AppendError::Unavailable { .. } | AppendError::Failed(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::Read(ReadError::UnsupportedMediaType { .. }) => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
+            Self::BadPath | Self::Broken(_) | Self::Read(_) | Self::Admit(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Append(
+                AppendError::Full { .. } | AppendError::Unavailable { .. } | AppendError::Failed(_),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Append(AppendError::Full { retry_after, .. } | AppendError::Unavailable { retry_after, .. }) => {
-                Some(*retry_after)
-            }
+            Self::Append(
+                AppendError::Full { retry_after, .. }
+                | AppendError::Unavailable { retry_after, .. },
+            ) => Some(*retry_after),
             _ => None,
         }
     }
@@ -89,10 +94,13 @@ pub(crate) fn respond(outcome: Result<Answer, Refusal>) -> Response<Full<Bytes>>
             *response.status_mut() = refusal.status();
             if let Some(wait) = refusal.retry_after() {
                 // A fraction of a second rounds up: zero would mean "at once".
-                let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
+                let seconds =
+                    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             *response.body_mut() = Full::from(format!("{refusal}\n"));
         }
     }

@@ -18,7 +18,9 @@ const MAX_TTL: i32 = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AdmitError {
     /// It has come round as often as it may.
-    #[error("knativebrokerttl is used up: the event has come through the broker as often as it may")]
+    #[error(
+        "knativebrokerttl is used up: the event has come through the broker as often as it may"
+    )]
     Exhausted,
     /// The count is none.
     #[error("knativebrokerttl must be a whole number of hops, not {0:?}")]
@@ -59,7 +61,8 @@ pub fn accept(event: &mut Event, now: SystemTime) -> Result<(), AdmitError> {
 }
 
 fn arrival(now: SystemTime) -> String {
-    jiff::Timestamp::try_from(now).map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |now| now.to_string())
+    jiff::Timestamp::try_from(now)
+        .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |now| now.to_string())
 }
 
 #[cfg(test)]
