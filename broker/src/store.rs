@@ -242,7 +242,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn remove(&self, topic: &Topic) -> Result<(), StoreError>;
 
     /// `Ok` means durable by this backend's guarantee, all of `events`. Duplicates are possible, loss is not.
-    fn append<'a>(&'a self, topic: &'a Topic, events: Vec<Event>) -> BoxFuture<'a, Result<(), AppendError>>;
+    fn append<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// From now on `selector` decides for `topic`. Events accepted after this returns are decided by it.
     ///
@@ -255,7 +259,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::UnknownTopic`]; [`StoreError::Held`] when another holder has it.
-    fn subscribe(&self, topic: &Topic, name: &str, options: SubscribeOptions) -> Result<Box<dyn Subscription>, StoreError>;
+    fn subscribe(
+        &self,
+        topic: &Topic,
+        name: &str,
+        options: SubscribeOptions,
+    ) -> Result<Box<dyn Subscription>, StoreError>;
 
     /// Forgets the subscription and what it has not consumed, parked letters included.
     ///
