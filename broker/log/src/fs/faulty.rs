@@ -1,0 +1,1 @@
+//! An in-memory file system that crashes, tears and fills up, for tests.
