@@ -18,6 +18,9 @@ use std::time::{Duration, SystemTime};
 use broker_event::Event;
 use futures_util::future::BoxFuture;
 
+pub mod embedded;
+pub mod memory;
+
 /// The broker an event belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic {
