@@ -25,7 +25,11 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     pub(crate) fn new(
-        dir: PathBuf, fs: Arc<dyn Fs>, segment_bytes: u64, volumes: Vec<Arc<Volume>>, head: u64,
+        dir: PathBuf,
+        fs: Arc<dyn Fs>,
+        segment_bytes: u64,
+        volumes: Vec<Arc<Volume>>,
+        head: u64,
     ) -> Self {
         Self {
             dir,

@@ -45,7 +45,9 @@ impl Candidate {
 
 impl Catalog {
     pub(crate) fn clean(
-        &self, history_bytes: u64, live: &dyn Fn(Range<u64>) -> RoaringTreemap,
+        &self,
+        history_bytes: u64,
+        live: &dyn Fn(Range<u64>) -> RoaringTreemap,
     ) -> Result<Cleaned, CleanError> {
         let _one_at_a_time = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cleaned = Cleaned::default();
@@ -57,7 +59,9 @@ impl Catalog {
                 self.rewrite(&mut run, &mut cleaned)?;
                 continue;
             }
-            let sum = run.iter().fold(candidate.live_bytes, |sum, other| sum.saturating_add(other.live_bytes));
+            let sum = run
+                .iter()
+                .fold(candidate.live_bytes, |sum, other| sum.saturating_add(other.live_bytes));
             if sum > self.segment_bytes {
                 self.rewrite(&mut run, &mut cleaned)?;
             }
@@ -88,7 +92,9 @@ impl Catalog {
     }
 
     fn weigh(
-        &self, volume: Arc<Volume>, live: &dyn Fn(Range<u64>) -> RoaringTreemap,
+        &self,
+        volume: Arc<Volume>,
+        live: &dyn Fn(Range<u64>) -> RoaringTreemap,
     ) -> Result<Candidate, CleanError> {
         let range = volume.head.base..volume.end();
         let bytes = volume.size().saturating_sub(FIRST_RECORD);
@@ -104,8 +110,14 @@ impl Catalog {
         } else {
             self.shelf.take_out(&volume);
             let path = volume.path();
-            let (_, marks) = volume.whole(self.fs.as_ref()).map_err(CleanError::io("read", &path))?;
-            let end = Mark { offset: next, time_before: 0, position, ordinal: u32::try_from(records).unwrap_or(u32::MAX) };
+            let (_, marks) =
+                volume.whole(self.fs.as_ref()).map_err(CleanError::io("read", &path))?;
+            let end = Mark {
+                offset: next,
+                time_before: 0,
+                position,
+                ordinal: u32::try_from(records).unwrap_or(u32::MAX),
+            };
             // Live records whose place cannot be told are counted as if they were there.
             estimate(&marks, end, &live).max(1)
         };
@@ -137,7 +149,8 @@ impl Catalog {
         self.fs.sync_dir(&self.dir).map_err(CleanError::io("sync", &self.dir))?;
         cleaned.rewritten = cleaned.rewritten.saturating_add(old.len());
         let before = old.iter().fold(0_u64, |sum, volume| sum.saturating_add(volume.size()));
-        cleaned.freed_bytes = cleaned.freed_bytes.saturating_add(before.saturating_sub(made.size()));
+        cleaned.freed_bytes =
+            cleaned.freed_bytes.saturating_add(before.saturating_sub(made.size()));
         for superseded in old.iter().skip(1) {
             self.remove(superseded)?;
         }
@@ -183,8 +196,9 @@ impl Catalog {
         let made = Volume::sealed(&self.dir, head, contents, size);
         let subject = Subject { tag: head.tag, size };
         let index_path = made.index_path();
-        let written = made
-            .with_contents(|contents| index::write(self.fs.as_ref(), &index_path, subject, contents, &marks));
+        let written = made.with_contents(|contents| {
+            index::write(self.fs.as_ref(), &index_path, subject, contents, &marks)
+        });
         if let Err(error) = written {
             tracing::warn!(path = %index_path.display(), %error, "cannot write the index; the next start scans");
         }
@@ -204,7 +218,8 @@ impl Catalog {
             if header.is(GAP) || !candidate.live.contains(header.offset) {
                 continue;
             }
-            copy.add(header, scanner.payload()).map_err(CleanError::io("write", &self.dir.join("clean.tmp")))?;
+            copy.add(header, scanner.payload())
+                .map_err(CleanError::io("write", &self.dir.join("clean.tmp")))?;
         }
         Ok(())
     }

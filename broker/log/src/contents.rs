@@ -66,7 +66,12 @@ impl Contents {
     pub(crate) fn note(&mut self, marks: &mut Vec<Mark>, position: u64, header: &Header) {
         if marks.last().is_none_or(|mark| position.saturating_sub(mark.position) >= MARK_BYTES) {
             let ordinal = u32::try_from(self.records).unwrap_or(u32::MAX);
-            marks.push(Mark { offset: header.offset, time_before: self.last_time, position, ordinal });
+            marks.push(Mark {
+                offset: header.offset,
+                time_before: self.last_time,
+                position,
+                ordinal,
+            });
         }
         self.next = header.next();
         self.position = position.saturating_add(header.size());
@@ -104,9 +109,14 @@ impl Contents {
             self.streams.len() as u64,
             self.holes.len() as u64,
         ];
-        let streams = self.streams.iter().flat_map(|(stream, (count, bytes))| [u64::from(*stream), *count, *bytes]);
-        let holes =
-            self.holes.iter().flat_map(|hole| [hole.position, hole.bytes, hole.offsets.start, hole.offsets.end]);
+        let streams = self
+            .streams
+            .iter()
+            .flat_map(|(stream, (count, bytes))| [u64::from(*stream), *count, *bytes]);
+        let holes = self
+            .holes
+            .iter()
+            .flat_map(|hole| [hole.position, hole.bytes, hole.offsets.start, hole.offsets.end]);
         for number in fixed.into_iter().chain(streams).chain(holes) {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -128,7 +138,11 @@ impl Contents {
             contents.streams.insert(u32::try_from(next()?).ok()?, (next()?, next()?));
         }
         for _ in 0..holes {
-            contents.holes.push(Hole { position: next()?, bytes: next()?, offsets: next()?..next()? });
+            contents.holes.push(Hole {
+                position: next()?,
+                bytes: next()?,
+                offsets: next()?..next()?,
+            });
         }
         Some(contents)
     }

@@ -158,7 +158,13 @@ impl Fs for RealFs {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(path)?;
         Ok(Arc::new(RealFile(file)))
     }
 
@@ -181,7 +187,9 @@ impl Fs for RealFs {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             match entry.metadata() {
-                Ok(metadata) if metadata.is_file() => entries.push(Entry { name, size: metadata.len() }),
+                Ok(metadata) if metadata.is_file() => {
+                    entries.push(Entry { name, size: metadata.len() })
+                }
                 Ok(_) => {}
                 // Removed since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -197,7 +205,13 @@ impl Fs for RealFs {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

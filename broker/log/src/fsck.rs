@@ -32,6 +32,10 @@ pub struct Problem {
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn fsck(_dir: &Path, _fs: &dyn Fs, _progress: &mut dyn FnMut(u64, u64)) -> Result<Report, OpenError> {
+pub fn fsck(
+    _dir: &Path,
+    _fs: &dyn Fs,
+    _progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, OpenError> {
     todo!()
 }

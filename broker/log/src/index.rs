@@ -38,11 +38,16 @@ pub(crate) struct Subject {
 
 /// Writes the index; a failure leaves none that passes for whole.
 pub(crate) fn write(
-    fs: &dyn Fs, path: &Path, subject: Subject, contents: &Contents, marks: &[Mark],
+    fs: &dyn Fs,
+    path: &Path,
+    subject: Subject,
+    contents: &Contents,
+    marks: &[Mark],
 ) -> io::Result<()> {
     let (totals, marks) = (contents.encode(), encode_marks(marks));
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::FileTooLarge);
-    let mut out = Vec::with_capacity(TOTALS.saturating_add(totals.len()).saturating_add(marks.len()));
+    let mut out =
+        Vec::with_capacity(TOTALS.saturating_add(totals.len()).saturating_add(marks.len()));
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&length(&totals)?.to_le_bytes());
@@ -68,7 +73,11 @@ pub(crate) fn read_marks(fs: &dyn Fs, path: &Path, subject: Subject) -> Option<V
 }
 
 /// The totals, and what reads the marks.
-fn read(fs: &dyn Fs, path: &Path, subject: Subject) -> Option<(Contents, impl FnOnce() -> Option<Vec<Mark>>)> {
+fn read(
+    fs: &dyn Fs,
+    path: &Path,
+    subject: Subject,
+) -> Option<(Contents, impl FnOnce() -> Option<Vec<Mark>>)> {
     let file = fs.open(path, Access::Read).ok()?;
     let size = file.size().ok()?;
     let mut head = [0; TOTALS];

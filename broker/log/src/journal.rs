@@ -29,7 +29,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(_dir: &Path, _fs: Arc<dyn Fs>, _trail_bytes: u64) -> Result<(Self, Restored), OpenError> {
+    pub fn open(
+        _dir: &Path,
+        _fs: Arc<dyn Fs>,
+        _trail_bytes: u64,
+    ) -> Result<(Self, Restored), OpenError> {
         todo!()
     }
     /// Buffers.
@@ -69,7 +73,11 @@ impl Journal {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn trail(_dir: &Path, _fs: &dyn Fs, _visit: &mut dyn FnMut(&[u8])) -> Result<(), OpenError> {
+    pub fn trail(
+        _dir: &Path,
+        _fs: &dyn Fs,
+        _visit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), OpenError> {
         todo!()
     }
 }

@@ -180,7 +180,10 @@ impl<T: Send + 'static> Clone for Log<T> {
 
 impl<T: Send + 'static> fmt::Debug for Log<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("dir", &self.inner.catalog.dir).field("head", &self.head()).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("dir", &self.inner.catalog.dir)
+            .field("head", &self.head())
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,13 +197,17 @@ impl<T: Send + 'static> Log<T> {
     /// [`OpenError`] when the directory cannot be read or repaired, or a newer program wrote it. Damaged records are no
     /// error: they are in [`Recovery`].
     pub fn open(
-        dir: &Path, fs: Arc<dyn Fs>, options: Options, on_commit: impl FnMut(&mut Vec<Commit<T>>) + Send + 'static,
+        dir: &Path,
+        fs: Arc<dyn Fs>,
+        options: Options,
+        on_commit: impl FnMut(&mut Vec<Commit<T>>) + Send + 'static,
     ) -> Result<(Self, Recovery), OpenError> {
         let Opened { volumes, active, next, recovery } = open::open(dir, fs.as_ref())?;
         for damage in &recovery.damaged {
             tracing::error!(?damage, "unreadable records were skipped");
         }
-        let segment_bytes = options.segment_bytes.clamp(Options::LEAST_SEGMENT, Options::MOST_SEGMENT);
+        let segment_bytes =
+            options.segment_bytes.clamp(Options::LEAST_SEGMENT, Options::MOST_SEGMENT);
         let catalog = Arc::new(Catalog::new(dir.to_owned(), fs, segment_bytes, volumes, next));
         let queue = Arc::new(Queue::new(options.max_entry_bytes()));
         let writer = Writer::new(Arc::clone(&catalog), active, next, on_commit);
@@ -275,7 +282,11 @@ impl<T: Send + 'static> Log<T> {
                 streams: contents
                     .streams
                     .iter()
-                    .map(|(stream, (count, bytes))| StreamUse { stream: *stream, count: *count, bytes: *bytes })
+                    .map(|(stream, (count, bytes))| StreamUse {
+                        stream: *stream,
+                        count: *count,
+                        bytes: *bytes,
+                    })
                     .collect(),
             })
         };
@@ -301,7 +312,9 @@ impl<T: Send + 'static> Log<T> {
     /// # Errors
     /// [`CleanError`]; what was done until then stays done.
     pub fn clean(
-        &self, history_bytes: u64, live: &dyn Fn(Range<u64>) -> RoaringTreemap,
+        &self,
+        history_bytes: u64,
+        live: &dyn Fn(Range<u64>) -> RoaringTreemap,
     ) -> Result<Cleaned, CleanError> {
         match self.inner.catalog.failed() {
             Some(reason) => Err(CleanError::Failed(reason.to_owned())),
@@ -326,7 +339,8 @@ impl<T: Send + 'static> Inner<T> {
         self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // `on_commit` may hold the last clone, and the thread cannot wait for itself.
-        if let Some(thread) = thread.filter(|handle| handle.thread().id() != thread::current().id()) {
+        if let Some(thread) = thread.filter(|handle| handle.thread().id() != thread::current().id())
+        {
             // A panic there has been recorded as a failure of the log.
             drop(thread.join());
         }

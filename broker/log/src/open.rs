@@ -84,7 +84,10 @@ pub(crate) fn open(dir: &Path, fs: &dyn Fs) -> Result<Opened, OpenError> {
 }
 
 fn remove_superseded(
-    dir: &Path, fs: &dyn Fs, candidates: BTreeMap<u64, u64>, recovery: &mut Recovery,
+    dir: &Path,
+    fs: &dyn Fs,
+    candidates: BTreeMap<u64, u64>,
+    recovery: &mut Recovery,
 ) -> Result<Vec<Candidate>, OpenError> {
     let mut kept: Vec<Candidate> = Vec::new();
     let mut covered = 0;
@@ -97,7 +100,9 @@ fn remove_superseded(
         }
         let head = read_head(fs, &path, size, base).map_err(OpenError::io("read", &path))?;
         match head {
-            HeadRead::Newer(found) => return Err(OpenError::Newer { path, found, supported: VERSION }),
+            HeadRead::Newer(found) => {
+                return Err(OpenError::Newer { path, found, supported: VERSION });
+            }
             HeadRead::Good(Head { end: Some(end), .. }) => covered = end,
             HeadRead::Good(_) | HeadRead::Lost => {}
         }
@@ -126,7 +131,11 @@ pub(crate) fn guess_head(file: &dyn File, size: u64, base: u64) -> io::Result<Op
 impl Opened {
     /// Adds a segment that takes no more records.
     fn add_sealed(
-        &mut self, dir: &Path, fs: &dyn Fs, candidate: &Candidate, next_base: Option<u64>,
+        &mut self,
+        dir: &Path,
+        fs: &dyn Fs,
+        candidate: &Candidate,
+        next_base: Option<u64>,
     ) -> Result<(), OpenError> {
         let (base, size) = (candidate.base, candidate.size);
         let path = segment::path(dir, base);
@@ -152,15 +161,25 @@ impl Opened {
         if next_base.is_none() {
             // Nothing tells how many offsets the unreadable end had; none of them may be given out again.
             let unread = size.saturating_sub(scanned.contents.position);
-            let next = head.end.unwrap_or(0).max(scanned.contents.next.saturating_add(most_records(unread)));
+            let next = head
+                .end
+                .unwrap_or(0)
+                .max(scanned.contents.next.saturating_add(most_records(unread)));
             scanned.contents.next = next;
-            if let Some(hole) = scanned.contents.holes.last_mut().filter(|hole| hole.position >= scanned.contents.position) {
+            if let Some(hole) = scanned
+                .contents
+                .holes
+                .last_mut()
+                .filter(|hole| hole.position >= scanned.contents.position)
+            {
                 hole.offsets.end = next;
             }
         }
         if candidate.head != HeadRead::Lost {
             let subject = Subject { tag: head.tag, size };
-            if let Err(error) = index::write(fs, &index_path, subject, &scanned.contents, &scanned.marks) {
+            if let Err(error) =
+                index::write(fs, &index_path, subject, &scanned.contents, &scanned.marks)
+            {
                 tracing::warn!(path = %index_path.display(), %error, "cannot write the index; the next start scans again");
             }
         }
@@ -176,7 +195,12 @@ impl Opened {
     }
 
     /// Adds the newest segment: the only one whose end may be torn.
-    fn add_newest(&mut self, dir: &Path, fs: &dyn Fs, candidate: &Candidate) -> Result<(), OpenError> {
+    fn add_newest(
+        &mut self,
+        dir: &Path,
+        fs: &dyn Fs,
+        candidate: &Candidate,
+    ) -> Result<(), OpenError> {
         let path = segment::path(dir, candidate.base);
         let head = match candidate.head {
             HeadRead::Good(head) if head.end.is_none() => head,
@@ -186,11 +210,13 @@ impl Opened {
         let file = fs.open(&path, Access::Write).map_err(OpenError::io("open", &path))?;
         let scanned = recovery::scan(&file, head, candidate.size, Trust::AllButNewestGroup)
             .map_err(OpenError::io("read", &path))?;
-        recovery::mend(file.as_ref(), head.tag, &scanned.repair).map_err(OpenError::io("repair", &path))?;
+        recovery::mend(file.as_ref(), head.tag, &scanned.repair)
+            .map_err(OpenError::io("repair", &path))?;
         self.report_torn(&path, &scanned.repair);
         self.recovery.scanned_bytes = self.recovery.scanned_bytes.saturating_add(candidate.size);
         let position = scanned.contents.position;
-        let zeroed = if scanned.repair.cut.is_some() { position } else { candidate.size.max(position) };
+        let zeroed =
+            if scanned.repair.cut.is_some() { position } else { candidate.size.max(position) };
         self.next = self.next.max(scanned.contents.next);
         let open = Open { file: Arc::clone(&file), marks: scanned.marks };
         let volume = Arc::new(Volume::active(dir, head, scanned.contents, open));
@@ -202,11 +228,16 @@ impl Opened {
 
     fn report_holes(&mut self, volume: &Volume) {
         let file = volume.path();
-        self.recovery.damaged.extend(volume.with_contents(|contents| damages(&file, &contents.holes)));
+        self.recovery
+            .damaged
+            .extend(volume.with_contents(|contents| damages(&file, &contents.holes)));
     }
 
     fn report_torn(&mut self, path: &Path, repair: &Repair) {
-        let gaps = repair.gaps.iter().map(|gap| (gap.bytes.end.saturating_sub(gap.bytes.start), &gap.offsets));
+        let gaps = repair
+            .gaps
+            .iter()
+            .map(|gap| (gap.bytes.end.saturating_sub(gap.bytes.start), &gap.offsets));
         let cut = repair.cut.iter().map(|cut| (cut.bytes, &cut.offsets));
         for (bytes, offsets) in gaps.chain(cut) {
             tracing::warn!(path = %path.display(), bytes, ?offsets, "dropped an unacknowledged write that was cut short");
@@ -228,7 +259,11 @@ pub(crate) fn damages(file: &Path, holes: &[Hole]) -> Vec<Damage> {
 }
 
 /// Scans a segment that takes no more records, with or without a header.
-fn scan_any(file: &Arc<dyn File>, candidate: &Candidate, next_base: Option<u64>) -> io::Result<(Head, Scanned)> {
+fn scan_any(
+    file: &Arc<dyn File>,
+    candidate: &Candidate,
+    next_base: Option<u64>,
+) -> io::Result<(Head, Scanned)> {
     let (base, size) = (candidate.base, candidate.size);
     let found = match candidate.head {
         HeadRead::Good(head) => Some(head),
@@ -239,7 +274,10 @@ fn scan_any(file: &Arc<dyn File>, candidate: &Candidate, next_base: Option<u64>)
     let mut scanned = recovery::scan(file, head, size, Trust::Everything { next_base })?;
     if candidate.head == HeadRead::Lost {
         let offsets = base..base;
-        scanned.contents.holes.insert(0, Hole { position: 0, bytes: size.min(FIRST_RECORD), offsets });
+        scanned
+            .contents
+            .holes
+            .insert(0, Hole { position: 0, bytes: size.min(FIRST_RECORD), offsets });
     }
     Ok((head, scanned))
 }

@@ -71,5 +71,8 @@ impl<T> Queue<T> {
 
 /// Bytes an entry takes on disk.
 pub(crate) fn size<T>(entry: &Entry<T>) -> usize {
-    entry.payloads.iter().fold(0, |sum, payload| sum.saturating_add(HEADER).saturating_add(payload.len()))
+    entry
+        .payloads
+        .iter()
+        .fold(0, |sum, payload| sum.saturating_add(HEADER).saturating_add(payload.len()))
 }

@@ -25,12 +25,14 @@ impl Catalog {
         self.on_current(|volumes| {
             let mut records = Vec::new();
             let mut left = max_bytes;
-            let first = volumes.partition_point(|volume| volume.head.base <= from).saturating_sub(1);
+            let first =
+                volumes.partition_point(|volume| volume.head.base <= from).saturating_sub(1);
             for volume in volumes.iter().skip(first) {
                 if volume.with_contents(|contents| contents.next) <= from {
                     continue;
                 }
-                self.read_volume(volume, from, &mut left, &mut records).map_err(|error| (volume.path(), error))?;
+                self.read_volume(volume, from, &mut left, &mut records)
+                    .map_err(|error| (volume.path(), error))?;
                 if left == 0 && !records.is_empty() {
                     break;
                 }
@@ -40,7 +42,11 @@ impl Catalog {
     }
 
     fn read_volume(
-        &self, volume: &Arc<Volume>, from: u64, left: &mut usize, records: &mut Vec<Record>,
+        &self,
+        volume: &Arc<Volume>,
+        from: u64,
+        left: &mut usize,
+        records: &mut Vec<Record>,
     ) -> io::Result<()> {
         self.shelf.take_out(volume);
         let span = volume.from_offset(self.fs.as_ref(), from)?;
@@ -66,19 +72,24 @@ impl Catalog {
     pub(crate) fn get(&self, offsets: &[u64]) -> Result<Vec<Option<Record>>, ReadError> {
         if !offsets.is_sorted() {
             // Slower, and still right.
-            return offsets.iter().map(|offset| Ok(self.get(&[*offset])?.pop().flatten())).collect();
+            return offsets
+                .iter()
+                .map(|offset| Ok(self.get(&[*offset])?.pop().flatten()))
+                .collect();
         }
         self.on_current(|volumes| {
             let mut found = Vec::with_capacity(offsets.len());
             let mut rest = offsets;
             while let Some(offset) = rest.first() {
-                let place = volumes.partition_point(|volume| volume.head.base <= *offset).checked_sub(1);
+                let place =
+                    volumes.partition_point(|volume| volume.head.base <= *offset).checked_sub(1);
                 let Some(volume) = place.and_then(|place| volumes.get(place)) else {
                     found.push(None);
                     rest = rest.get(1..).unwrap_or_default();
                     continue;
                 };
-                let (next, first) = volume.with_contents(|contents| (contents.next, contents.first));
+                let (next, first) =
+                    volume.with_contents(|contents| (contents.next, contents.first));
                 let here = rest.partition_point(|offset| *offset < next);
                 if here == 0 || first.is_none() {
                     found.push(None);
@@ -86,8 +97,10 @@ impl Catalog {
                     continue;
                 }
                 let wanted = rest.get(..here).unwrap_or_default();
-                let taken =
-                    self.get_cluster(volume, wanted, &mut found).map_err(|error| (volume.path(), error))?.max(1);
+                let taken = self
+                    .get_cluster(volume, wanted, &mut found)
+                    .map_err(|error| (volume.path(), error))?
+                    .max(1);
                 rest = rest.get(taken..).unwrap_or_default();
             }
             Ok(found)
@@ -96,10 +109,14 @@ impl Catalog {
 
     /// Answers the first of `offsets` and those close to it; how many.
     fn get_cluster(
-        &self, volume: &Arc<Volume>, offsets: &[u64], found: &mut Vec<Option<Record>>,
+        &self,
+        volume: &Arc<Volume>,
+        offsets: &[u64],
+        found: &mut Vec<Option<Record>>,
     ) -> io::Result<usize> {
         self.shelf.take_out(volume);
-        let (Span { file, range }, count) = volume.cluster(self.fs.as_ref(), offsets, NEAR, MOST_CHUNK)?;
+        let (Span { file, range }, count) =
+            volume.cluster(self.fs.as_ref(), offsets, NEAR, MOST_CHUNK)?;
         let mut wanted = offsets.iter().take(count).copied().peekable();
         let mut scanner = Scanner::new(file, volume.head.tag, range, in_memory(MOST_CHUNK));
         let mut expected = volume.head.base;
@@ -109,7 +126,9 @@ impl Catalog {
                 Some(Found::Record { header, .. }) => {
                     expected = header.next();
                     while let Some(offset) = wanted.next_if(|offset| *offset <= header.offset) {
-                        found.push((offset == header.offset).then(|| record(&header, scanner.payload())));
+                        found.push(
+                            (offset == header.offset).then(|| record(&header, scanner.payload())),
+                        );
                     }
                 }
                 Some(Found::Bad(bad)) => note_bad(volume, expected, bad),
@@ -123,7 +142,8 @@ impl Catalog {
     /// The first kept offset accepted at or after `time_ms`. What cannot be read is passed on the early side.
     pub(crate) fn offset_at(&self, time_ms: u64) -> u64 {
         for volume in self.volumes().iter() {
-            let (last_time, first) = volume.with_contents(|contents| (contents.last_time, contents.first));
+            let (last_time, first) =
+                volume.with_contents(|contents| (contents.last_time, contents.first));
             let Some(first) = first.filter(|_| last_time >= time_ms) else { continue };
             self.shelf.take_out(volume);
             return match self.first_since(volume, time_ms) {
@@ -160,14 +180,17 @@ impl Catalog {
 
     /// Reads from the current segments, again if cleaning replaced them before they were opened.
     fn on_current<R>(
-        &self, read: impl Fn(&[Arc<Volume>]) -> Result<R, (PathBuf, io::Error)>,
+        &self,
+        read: impl Fn(&[Arc<Volume>]) -> Result<R, (PathBuf, io::Error)>,
     ) -> Result<R, ReadError> {
         loop {
             let volumes = self.volumes();
             match read(&volumes) {
                 Ok(answer) => return Ok(answer),
                 Err((path, source)) => {
-                    if source.kind() == io::ErrorKind::NotFound && !Arc::ptr_eq(&volumes, &self.volumes()) {
+                    if source.kind() == io::ErrorKind::NotFound
+                        && !Arc::ptr_eq(&volumes, &self.volumes())
+                    {
                         continue;
                     }
                     return Err(ReadError::Io { path, source });

@@ -157,7 +157,8 @@ mod tests {
     const PLACE: Place = Place { tag: 0x1122_3344_5566_7788, position: 4096 };
 
     fn sample() -> Vec<u8> {
-        let header = Header { length: 5, flags: FIRST | LAST, offset: 7, time_ms: 8, stream: 9, group: 3 };
+        let header =
+            Header { length: 5, flags: FIRST | LAST, offset: 7, time_ms: 8, stream: 9, group: 3 };
         let mut bytes = Vec::new();
         encode(&mut bytes, PLACE, header, b"hello");
         assert_eq!(peek(&bytes, PLACE.tag), Some(header));

@@ -62,7 +62,12 @@ pub(crate) struct Cut {
 }
 
 /// Reads all of a segment of `size` bytes and judges it.
-pub(crate) fn scan(file: &Arc<dyn File>, head: Head, size: u64, trust: Trust) -> io::Result<Scanned> {
+pub(crate) fn scan(
+    file: &Arc<dyn File>,
+    head: Head,
+    size: u64,
+    trust: Trust,
+) -> io::Result<Scanned> {
     let mut scanner = Scanner::new(Arc::clone(file), head.tag, FIRST_RECORD..size, SCAN_CHUNK);
     let mut judge = Judge::new(head, trust);
     while let Some(found) = scanner.next()? {
@@ -165,7 +170,8 @@ impl Judge {
         if header.offset < self.expected {
             // Only a bug can write this; it is not believed.
             let to = position.saturating_add(header.size());
-            self.open.push(Item { found: Found::Bad(Bad { from: position, to, dirty_to: to }), ..item });
+            self.open
+                .push(Item { found: Found::Bad(Bad { from: position, to, dirty_to: to }), ..item });
             return;
         }
         let durable = match self.trust {
@@ -205,7 +211,9 @@ impl Judge {
     /// The record at `position` has `offset`: ends the hole before it there, or opens one if offsets are missing.
     fn fill(&mut self, position: u64, offset: u64) {
         let next = self.contents.next;
-        if let Some(hole) = self.contents.holes.last_mut().filter(|hole| hole.position >= self.contents.position) {
+        if let Some(hole) =
+            self.contents.holes.last_mut().filter(|hole| hole.position >= self.contents.position)
+        {
             hole.offsets.end = offset.max(hole.offsets.start);
         } else if offset > next && self.head.end.is_none() {
             self.contents.holes.push(Hole { position, bytes: 0, offsets: next..offset });
@@ -279,7 +287,9 @@ impl Judge {
 
     fn drop_between(&mut self, bytes: Range<u64>, offsets: Range<u64>) {
         let length = bytes.end.saturating_sub(bytes.start);
-        let Some(payload) = length.checked_sub(HEADER_BYTES).filter(|payload| in_memory(*payload) <= MAX_PAYLOAD) else {
+        let Some(payload) =
+            length.checked_sub(HEADER_BYTES).filter(|payload| in_memory(*payload) <= MAX_PAYLOAD)
+        else {
             // Cannot be told in a record; no write of ours leaves that.
             self.contents.holes.push(Hole { position: bytes.start, bytes: length, offsets });
             return;
@@ -303,7 +313,9 @@ fn entry(items: &[Item]) -> (usize, bool) {
     let mut last = first;
     while !last.is(LAST) {
         match items.get(length).and_then(Item::header) {
-            Some(next) if !next.is(FIRST) && !next.is(GAP) && next.offset == last.next() => last = next,
+            Some(next) if !next.is(FIRST) && !next.is(GAP) && next.offset == last.next() => {
+                last = next
+            }
             _ => return (length, false),
         }
         length = length.saturating_add(1);

@@ -90,7 +90,8 @@ impl Scanner {
         }
         let size = in_memory(header.size());
         let bytes = self.view(position, size)?;
-        let valid = bytes.get(..size).is_some_and(|bytes| record::verify(bytes, Place { tag, position }));
+        let valid =
+            bytes.get(..size).is_some_and(|bytes| record::verify(bytes, Place { tag, position }));
         Ok(valid.then_some(header))
     }
 
@@ -102,8 +103,12 @@ impl Scanner {
             let skip = usize::from(at == from);
             let chunk = self.chunk;
             self.view(at, chunk)?;
-            let window = self.buffer.get(in_memory(at.saturating_sub(self.start))..).unwrap_or_default();
-            let hit = window.get(skip..).and_then(|rest| self.finder.find(rest)).map(|hit| hit.saturating_add(skip));
+            let window =
+                self.buffer.get(in_memory(at.saturating_sub(self.start))..).unwrap_or_default();
+            let hit = window
+                .get(skip..)
+                .and_then(|rest| self.finder.find(rest))
+                .map(|hit| hit.saturating_add(skip));
             let looked = hit.map_or(window, |hit| window.get(..hit).unwrap_or_default());
             if !is_blank(looked)
                 && let Some(last) = looked.iter().rposition(|byte| *byte != 0)

@@ -74,7 +74,9 @@ impl Head {
             let sound = copy.get(..CHECKED).map(crc32c) == le32(copy, CHECKED);
             match (le32(copy, 8), Self::decode_copy(copy)) {
                 // A newer program keeps magic, version and checksum where they are.
-                (Some(version), _) if sound && copy.starts_with(&MAGIC) && version > VERSION => newer = Some(version),
+                (Some(version), _) if sound && copy.starts_with(&MAGIC) && version > VERSION => {
+                    newer = Some(version)
+                }
                 (_, Some(head)) if sound => return HeadRead::Good(head),
                 _ => {}
             }
@@ -139,7 +141,12 @@ mod tests {
     #[test]
     fn only_whole_names_are_segments() {
         assert_eq!(parse_name("00000000000000000042.seg", ".seg"), Some(42));
-        for name in ["42.seg", "00000000000000000042.idx", "+0000000000000000042.seg.tmp", "99999999999999999999.seg"] {
+        for name in [
+            "42.seg",
+            "00000000000000000042.idx",
+            "+0000000000000000042.seg.tmp",
+            "99999999999999999999.seg",
+        ] {
             assert_eq!(parse_name(name, ".seg"), None, "{name}");
         }
     }

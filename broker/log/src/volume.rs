@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::contents::{Contents, Hole, Mark};
 use crate::fs::{Access, File, Fs};
 use crate::index::{self, Subject};
-use crate::recovery;
 use crate::record::{Header, in_memory};
+use crate::recovery;
 use crate::segment::{self, FIRST_RECORD, Head, HeadRead};
 
 /// Sealed segments kept open. Readers are few and each stays in one place for long; 64 descriptors are a sixteenth of the
@@ -52,7 +52,11 @@ pub(crate) struct Span {
 impl Volume {
     /// A segment that takes no more records.
     pub(crate) fn sealed(dir: &Path, head: Head, contents: Contents, size: u64) -> Self {
-        Self { dir: dir.to_owned(), head, body: Mutex::new(Body { contents, sealed: true, size, open: None }) }
+        Self {
+            dir: dir.to_owned(),
+            head,
+            body: Mutex::new(Body { contents, sealed: true, size, open: None }),
+        }
     }
 
     /// The segment that the writer extends.
@@ -147,18 +151,27 @@ impl Volume {
     /// From the place to look for the first record accepted at or after `time_ms`, to the end.
     pub(crate) fn from_time(&self, fs: &dyn Fs, time_ms: u64) -> io::Result<Span> {
         self.with_open(fs, |open, contents| {
-            let mark = open.marks.partition_point(|mark| mark.time_before < time_ms).saturating_sub(1);
+            let mark =
+                open.marks.partition_point(|mark| mark.time_before < time_ms).saturating_sub(1);
             let start = open.marks.get(mark).map_or(FIRST_RECORD, |mark| mark.position);
             Span { file: Arc::clone(&open.file), range: start..contents.position.max(start) }
         })
     }
 
     /// A stretch that holds the first of `offsets` (which are sorted) and as many of the next as lie close by, and how many.
-    pub(crate) fn cluster(&self, fs: &dyn Fs, offsets: &[u64], near: u64, most: u64) -> io::Result<(Span, usize)> {
+    pub(crate) fn cluster(
+        &self,
+        fs: &dyn Fs,
+        offsets: &[u64],
+        near: u64,
+        most: u64,
+    ) -> io::Result<(Span, usize)> {
         self.with_open(fs, |open, contents| {
             let marks = &open.marks;
-            let find = |offset: u64| marks.partition_point(|mark| mark.offset <= offset).saturating_sub(1);
-            let position = |mark: usize| marks.get(mark).map_or(contents.position, |mark| mark.position);
+            let find =
+                |offset: u64| marks.partition_point(|mark| mark.offset <= offset).saturating_sub(1);
+            let position =
+                |mark: usize| marks.get(mark).map_or(contents.position, |mark| mark.position);
             let first = offsets.first().map_or(0, |offset| find(*offset));
             let start = position(first);
             let (mut last, mut count) = (first, usize::from(!offsets.is_empty()));
@@ -206,7 +219,15 @@ impl Volume {
         let subject = Subject { tag: self.head.tag, size: body.size };
         let marks = match index::read_marks(fs, &self.index_path(), subject) {
             Some(marks) => marks,
-            None => recovery::scan(&file, self.head, body.size, recovery::Trust::Everything { next_base: None })?.marks,
+            None => {
+                recovery::scan(
+                    &file,
+                    self.head,
+                    body.size,
+                    recovery::Trust::Everything { next_base: None },
+                )?
+                .marks
+            }
         };
         Ok(Open { file, marks })
     }

@@ -48,7 +48,12 @@ pub(crate) struct Writer<T, F> {
 type Rest<T> = Peekable<vec::IntoIter<Entry<T>>>;
 
 impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
-    pub(crate) fn new(catalog: Arc<Catalog>, active: Option<Active>, next: u64, on_commit: F) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        active: Option<Active>,
+        next: u64,
+        on_commit: F,
+    ) -> Self {
         Self {
             catalog,
             on_commit,
@@ -107,7 +112,8 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
         let mut next = start;
         while let Some(entry) = rest.next_if(|entry| {
             let size = self.buffer.len().saturating_add(queue::size(entry)) as u64;
-            self.buffer.is_empty() || active.position.saturating_add(size) <= self.catalog.segment_bytes
+            self.buffer.is_empty()
+                || active.position.saturating_add(size) <= self.catalog.segment_bytes
         }) {
             let count = count(&entry);
             let last = entry.payloads.len().saturating_sub(1);
@@ -116,13 +122,20 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
                 let position = active.position.saturating_add(self.buffer.len() as u64);
                 let header = Header {
                     length: u32::try_from(payload.len()).expect("bounded by append"),
-                    flags: if index == 0 { FIRST } else { 0 } | if index == last { LAST } else { 0 },
+                    flags: if index == 0 { FIRST } else { 0 }
+                        | if index == last { LAST } else { 0 },
                     offset: next,
                     time_ms: entry.time_ms,
                     stream: entry.stream,
-                    group: u32::try_from(next.saturating_sub(start)).expect("a group is bounded by the queue"),
+                    group: u32::try_from(next.saturating_sub(start))
+                        .expect("a group is bounded by the queue"),
                 };
-                record::encode(&mut self.buffer, Place { tag: active.volume.head.tag, position }, header, payload);
+                record::encode(
+                    &mut self.buffer,
+                    Place { tag: active.volume.head.tag, position },
+                    header,
+                    payload,
+                );
                 self.records.push((position, header));
                 next = next.saturating_add(1);
             }
@@ -219,7 +232,10 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
     fn prepare_spare(&mut self) {
         let limit = self.catalog.segment_bytes;
         let position = self.active.as_ref().map_or(0, |active| active.position);
-        if self.spare.is_none() && limit >= SPARE_SEGMENT && position > limit.saturating_sub(limit / 4) {
+        if self.spare.is_none()
+            && limit >= SPARE_SEGMENT
+            && position > limit.saturating_sub(limit / 4)
+        {
             self.spare = Spare::start(&self.catalog);
         }
     }
@@ -278,7 +294,13 @@ fn persist(active: &mut Active, bytes: &[u8], ahead: &mut u64, limit: u64) -> Re
 }
 
 /// Makes room up to `end`, with zeros for small groups, so that a full disk shows before a record is written.
-fn grow(active: &mut Active, end: u64, group: usize, ahead: &mut u64, limit: u64) -> io::Result<()> {
+fn grow(
+    active: &mut Active,
+    end: u64,
+    group: usize,
+    ahead: &mut u64,
+    limit: u64,
+) -> io::Result<()> {
     if group < LARGE_GROUP {
         let target = end.saturating_add(*ahead).min(limit).max(end);
         match write_zeros(active.file.as_ref(), active.zeroed, target) {
@@ -320,7 +342,8 @@ impl Spare {
     fn start(catalog: &Catalog) -> Option<Self> {
         let (file, stop) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
         let (done, stopped) = (Arc::clone(&file), Arc::clone(&stop));
-        let (fs, path, size) = (Arc::clone(&catalog.fs), spare_path(catalog), catalog.segment_bytes);
+        let (fs, path, size) =
+            (Arc::clone(&catalog.fs), spare_path(catalog), catalog.segment_bytes);
         let work = move || match prepare(fs.as_ref(), &path, size, &stopped) {
             Ok(file) => drop(done.set(file)),
             Err(error) => {
@@ -345,7 +368,12 @@ fn spare_path(catalog: &Catalog) -> PathBuf {
     catalog.dir.join("spare.tmp")
 }
 
-fn prepare(fs: &dyn Fs, path: &std::path::Path, size: u64, stop: &AtomicBool) -> io::Result<Arc<dyn File>> {
+fn prepare(
+    fs: &dyn Fs,
+    path: &std::path::Path,
+    size: u64,
+    stop: &AtomicBool,
+) -> io::Result<Arc<dyn File>> {
     let file = fs.create(path)?;
     let mut at = 0_u64;
     while at < size {

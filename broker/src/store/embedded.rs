@@ -40,9 +40,12 @@ use self::snapshot::State;
 use self::subscription::Holder;
 use self::sync::{Signal, lock};
 use self::topic::OpenTopic;
-use crate::inspect::{Continue, Inspect, Kept, Parked, ParkedSelection, Step, SubscriptionStatus, TopicStatus};
+use crate::inspect::{
+    Continue, Inspect, Kept, Parked, ParkedSelection, Step, SubscriptionStatus, TopicStatus,
+};
 use crate::store::{
-    AppendError, Position, Selector, Start, Store, StoreError, SubscribeOptions, Subscription, Topic, TopicOptions,
+    AppendError, Position, Selector, Start, Store, StoreError, SubscribeOptions, Subscription,
+    Topic, TopicOptions,
 };
 
 mod book;
@@ -149,20 +152,33 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
-        let EmbeddedOptions { segment_bytes, history_bytes, max_queued_bytes, trail_bytes, upkeep, fs } = options;
+        let EmbeddedOptions {
+            segment_bytes,
+            history_bytes,
+            max_queued_bytes,
+            trail_bytes,
+            upkeep,
+            fs,
+        } = options;
         let data_dir = DataDir::open(dir, &*fs)?;
         let (journal, restored) = Journal::open(&data_dir.state(), Arc::clone(&fs), trail_bytes)?;
         let state = restore(restored, &data_dir.state())?;
         let queue = Arc::new(Queue::default());
         let log_options = broker_log::Options { segment_bytes, max_queued_bytes };
-        let (log, recovery) =
-            Log::open(&data_dir.log(), Arc::clone(&fs), log_options, hand_over(Arc::clone(&queue)))?;
+        let (log, recovery) = Log::open(
+            &data_dir.log(),
+            Arc::clone(&fs),
+            log_options,
+            hand_over(Arc::clone(&queue)),
+        )?;
         report(&recovery);
         let desk = Arc::new(Desk::default());
         // A log that lost its end must not make the router skip what is accepted from now on.
         let routed = state.routed.min(recovery.head);
         let (topics, registry, routing) = furnish(state, routed, &log, &desk);
-        let recovering = registry.all().filter(|durable| durable.with(|ledger| !ledger.book().settled().is_empty()));
+        let recovering = registry
+            .all()
+            .filter(|durable| durable.with(|ledger| !ledger.book().settled().is_empty()));
         let cleaner = Cleaner::new(recovering.cloned().collect(), recovery.head, routed);
         let engine = Arc::new(Engine {
             log,
@@ -228,13 +244,19 @@ impl EmbeddedStore {
             engine.queue.fall_behind();
             Router::default().run(engine);
         })?;
-        self.spawn("weft-journal", |engine| scribe::run(&engine.scribe, &engine.desk, &engine.registry))?;
+        self.spawn("weft-journal", |engine| {
+            scribe::run(&engine.scribe, &engine.desk, &engine.registry)
+        })?;
         self.spawn("weft-scanner", scanner::run)?;
         self.spawn("weft-cleaner", move |engine| cleaner.run(engine, upkeep))
     }
 
     /// Starts a thread that is started again should it panic: a store that silently stopped routing would be worse.
-    fn spawn(&self, name: &'static str, mut run: impl FnMut(&Engine) + Send + 'static) -> Result<(), OpenError> {
+    fn spawn(
+        &self,
+        name: &'static str,
+        mut run: impl FnMut(&Engine) + Send + 'static,
+    ) -> Result<(), OpenError> {
         let engine = Arc::clone(&self.engine);
         let body = move || {
             while catch_unwind(AssertUnwindSafe(|| run(&engine))).is_err() {
@@ -245,7 +267,10 @@ impl EmbeddedStore {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(OpenError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(OpenError::Thread)?;
         lock(&self.threads).push(thread);
         Ok(())
     }
@@ -266,7 +291,11 @@ impl Store for EmbeddedStore {
         self.engine.remove(topic)
     }
 
-    fn append<'a>(&'a self, topic: &'a Topic, events: Vec<Event>) -> BoxFuture<'a, Result<(), AppendError>> {
+    fn append<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
         Box::pin(self.engine.append(topic, events))
     }
 
@@ -298,7 +327,12 @@ impl Inspect for EmbeddedStore {
         self.engine.subscription_statuses()
     }
 
-    fn parked(&self, which: &ParkedSelection, after: Option<Position>, limit: usize) -> Result<Vec<Parked>, StoreError> {
+    fn parked(
+        &self,
+        which: &ParkedSelection,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError> {
         self.engine.parked_letters(which, after, limit)
     }
 
@@ -345,13 +379,20 @@ fn restore(restored: Restored, path: &Path) -> Result<State, OpenError> {
         None => State::default(),
     };
     for bytes in restored.records {
-        state.apply(Record::decode(&bytes).map_err(|error| failed("a record of the journal", error))?);
+        state.apply(
+            Record::decode(&bytes).map_err(|error| failed("a record of the journal", error))?,
+        );
     }
     Ok(state)
 }
 
 /// Makes the shared structures from the restored state.
-fn furnish(state: State, routed: Position, log: &Log<Tag>, desk: &Arc<Desk>) -> (Topics, Registry, Routing) {
+fn furnish(
+    state: State,
+    routed: Position,
+    log: &Log<Tag>,
+    desk: &Arc<Desk>,
+) -> (Topics, Registry, Routing) {
     let mut topics = Topics::default();
     let mut routing = Routing { next: routed, ..Routing::default() };
     for (stream, topic) in state.topics {
@@ -363,13 +404,15 @@ fn furnish(state: State, routed: Position, log: &Log<Tag>, desk: &Arc<Desk>) -> 
         }
     }
     // Should the state have been lost, a new topic must not inherit the events of an old one.
-    let used = log.segments().iter().flat_map(|segment| &segment.streams).map(|used| used.stream).max();
+    let used =
+        log.segments().iter().flat_map(|segment| &segment.streams).map(|used| used.stream).max();
     let next_stream = state.next_stream.max(used.map_or(0, |stream| stream.saturating_add(1)));
     let mut registry = Registry::new(next_stream, state.next_id);
     for (id, subscription) in state.subscriptions {
         let Some(open) = topics.by_stream.get(&subscription.stream) else { continue };
         let place = (open.stream, open.topic.clone());
-        let durable = Durable::new(id, place, &subscription.name, subscription.book, Arc::clone(desk));
+        let durable =
+            Durable::new(id, place, &subscription.name, subscription.book, Arc::clone(desk));
         registry.insert(&Arc::new(durable));
     }
     (topics, registry, routing)
@@ -401,7 +444,10 @@ fn report(recovery: &Recovery) {
         );
     }
     if recovery.torn_bytes > 0 {
-        tracing::info!(bytes = recovery.torn_bytes, "dropped what was being written when the process ended");
+        tracing::info!(
+            bytes = recovery.torn_bytes,
+            "dropped what was being written when the process ended"
+        );
     }
 }
 

@@ -158,7 +158,14 @@ impl Remembered {
             Some(text) => (text.reason.to_string(), text.body.to_vec()),
             None => (String::new(), Vec::new()),
         };
-        Outcome { status: self.status, at_ms: self.at_ms, took_ms: self.took_ms, stage: self.stage, reason, body }
+        Outcome {
+            status: self.status,
+            at_ms: self.at_ms,
+            took_ms: self.took_ms,
+            stage: self.stage,
+            reason,
+            body,
+        }
     }
 }
 
@@ -294,8 +301,14 @@ impl Book {
     #[cfg(test)]
     pub(super) fn check(&self) {
         assert_eq!(self.pending.len(), self.pending_len, "the count follows the bitmap");
-        assert!(self.attempted.keys().all(|position| self.pending.contains(*position)), "only pending events are tried");
-        assert!(self.parked.keys().all(|position| !self.pending.contains(*position)), "a parked event is not pending");
+        assert!(
+            self.attempted.keys().all(|position| self.pending.contains(*position)),
+            "only pending events are tried"
+        );
+        assert!(
+            self.parked.keys().all(|position| !self.pending.contains(*position)),
+            "a parked event is not pending"
+        );
     }
 
     fn step(&mut self, step: &StepNote) {
@@ -306,7 +319,8 @@ impl Book {
                 self.parked.remove(&position);
                 self.add(position);
                 let last = self.remember(&step.outcome);
-                self.attempted.insert(position, Attempted { attempts: step.attempts, due_ms, last });
+                self.attempted
+                    .insert(position, Attempted { attempts: step.attempts, due_ms, last });
             }
             Ended::Park => {
                 self.drop_pending(position);
@@ -364,7 +378,8 @@ impl Texts {
         if outcome.reason.is_empty() && outcome.body.is_empty() {
             return None;
         }
-        let same = |text: &&Arc<Text>| *text.reason == *outcome.reason && *text.body == *outcome.body;
+        let same =
+            |text: &&Arc<Text>| *text.reason == *outcome.reason && *text.body == *outcome.body;
         if let Some(text) = self.0.iter().find(same) {
             return Some(Arc::clone(text));
         }

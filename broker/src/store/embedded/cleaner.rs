@@ -32,7 +32,11 @@ pub(super) struct Cleaner {
 }
 
 impl Cleaner {
-    pub(super) fn new(recovering: Vec<Arc<Durable>>, recovered_head: Position, snapshot_routed: Position) -> Self {
+    pub(super) fn new(
+        recovering: Vec<Arc<Durable>>,
+        recovered_head: Position,
+        snapshot_routed: Position,
+    ) -> Self {
         Self { recovering, recovered_head, snapshot_bytes: 0, snapshot_routed }
     }
 
@@ -94,8 +98,13 @@ impl Cleaner {
         if engine.scribe.grown() > JOURNAL_BYTES.max(self.snapshot_bytes.saturating_mul(2)) {
             return true;
         }
-        let unsnapped = engine.log.segments().into_iter().filter(|segment| segment.base >= self.snapshot_routed);
-        unsnapped.filter(|segment| segment.sealed).map(|segment| segment.bytes).sum::<u64>() > UNSNAPPED_BYTES
+        let unsnapped = engine
+            .log
+            .segments()
+            .into_iter()
+            .filter(|segment| segment.base >= self.snapshot_routed);
+        unsnapped.filter(|segment| segment.sealed).map(|segment| segment.bytes).sum::<u64>()
+            > UNSNAPPED_BYTES
     }
 }
 
@@ -104,17 +113,26 @@ fn expire_old(engine: &Engine) {
     let now = now_ms();
     let mut limits: BTreeMap<u64, Position> = BTreeMap::new();
     for durable in engine.durables() {
-        let Some(age) = durable.with(|ledger| ledger.max_age_ms().filter(|_| ledger.book().pending_len() > 0)) else {
+        let Some(age) =
+            durable.with(|ledger| ledger.max_age_ms().filter(|_| ledger.book().pending_len() > 0))
+        else {
             continue;
         };
-        let limit = *limits.entry(age).or_insert_with(|| engine.log.offset_at(now.saturating_sub(age)));
+        let limit =
+            *limits.entry(age).or_insert_with(|| engine.log.offset_at(now.saturating_sub(age)));
         durable.with(|ledger| ledger.expire_before(limit, now));
     }
 }
 
 /// Gives back the space of what nobody needs, beyond the history that is kept whole.
 fn clean(engine: &Engine) -> Result<(), CleanError> {
-    let sealed = engine.log.segments().iter().filter(|segment| segment.sealed).map(|segment| segment.bytes).sum::<u64>();
+    let sealed = engine
+        .log
+        .segments()
+        .iter()
+        .filter(|segment| segment.sealed)
+        .map(|segment| segment.bytes)
+        .sum::<u64>();
     if sealed <= engine.history_bytes {
         return Ok(());
     }
@@ -134,7 +152,8 @@ fn within(live: &RoaringTreemap, routed: Position, range: Range<Position>) -> Ro
     let mut positions = live.iter();
     positions.advance_to(range.start);
     let ascending = positions.take_while(|position| *position < range.end);
-    let mut found = RoaringTreemap::from_sorted_iter(ascending).expect("bitmaps iterate in ascending order");
+    let mut found =
+        RoaringTreemap::from_sorted_iter(ascending).expect("bitmaps iterate in ascending order");
     let undecided = range.start.max(routed)..range.end;
     if !undecided.is_empty() {
         found.insert_range(undecided);

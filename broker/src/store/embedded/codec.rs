@@ -73,7 +73,9 @@ impl Writer<'_> {
         let mut runs: Vec<(Position, u64)> = Vec::new();
         for position in positions {
             match runs.last_mut() {
-                Some((first, length)) if first.checked_add(*length) == Some(position) => *length += 1,
+                Some((first, length)) if first.checked_add(*length) == Some(position) => {
+                    *length += 1
+                }
                 _ => runs.push((position, 1)),
             }
         }
@@ -174,7 +176,10 @@ impl<'a> Reader<'a> {
         for _ in 0..self.count()? {
             let first = end.checked_add(self.number()?).ok_or(DecodeError::Number)?;
             let length = self.number()?;
-            total = total.checked_add(length).filter(|total| *total <= MAX_POSITIONS).ok_or(DecodeError::Number)?;
+            total = total
+                .checked_add(length)
+                .filter(|total| *total <= MAX_POSITIONS)
+                .ok_or(DecodeError::Number)?;
             end = first.checked_add(length).ok_or(DecodeError::Number)?;
             map.insert_range(first..end);
         }

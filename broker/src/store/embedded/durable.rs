@@ -12,7 +12,9 @@ use super::book::{Book, Note};
 use super::ledger::{Ledger, Next, Ready, Settled};
 use super::metrics::EmbeddedMetrics;
 use super::sync::{Signal, lock, now_ms};
-use crate::store::{Outcome, Position, Settle, Settlement, Slot, StoreError, SubscribeOptions, Topic};
+use crate::store::{
+    Outcome, Position, Settle, Settlement, Slot, StoreError, SubscribeOptions, Topic,
+};
 
 /// Bytes of events that may lie ready for all subscriptions together. Events are shared between subscriptions and
 /// counted for each, so this bounds what is held from above.
@@ -111,7 +113,13 @@ impl Desk {
 
 impl Durable {
     /// The subscription `name` of `topic` in the state of `book`.
-    pub(super) fn new(id: u32, place: (u32, Topic), name: &str, book: Book, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(
+        id: u32,
+        place: (u32, Topic),
+        name: &str,
+        book: Book,
+        desk: Arc<Desk>,
+    ) -> Self {
         let (stream, topic) = place;
         Self {
             id,
@@ -244,7 +252,10 @@ impl Durable {
 
 impl fmt::Debug for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Durable").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Durable")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

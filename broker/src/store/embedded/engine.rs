@@ -82,7 +82,12 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub(super) fn topic(&self, topic: &Topic) -> Result<Arc<OpenTopic>, StoreError> {
-        self.topics.load().by_name.get(topic).cloned().ok_or_else(|| StoreError::UnknownTopic(topic.clone()))
+        self.topics
+            .load()
+            .by_name
+            .get(topic)
+            .cloned()
+            .ok_or_else(|| StoreError::UnknownTopic(topic.clone()))
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -100,7 +105,8 @@ impl Engine {
         }
         let mut pen = self.scribe.pen();
         let known = self.topic(topic).ok();
-        let stream = known.as_ref().map_or_else(|| read(&self.registry).next_stream, |open| open.stream);
+        let stream =
+            known.as_ref().map_or_else(|| read(&self.registry).next_stream, |open| open.stream);
         let record = Record::Declared { stream, topic: topic.clone(), budget };
         self.scribe.write(&mut pen, &record)?;
         // Events name the topic by its number: the number must be known after a crash before the first event is.
@@ -135,7 +141,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) async fn append(&self, topic: &Topic, events: Vec<Event>) -> Result<(), AppendError> {
+    pub(super) async fn append(
+        &self,
+        topic: &Topic,
+        events: Vec<Event>,
+    ) -> Result<(), AppendError> {
         let result = self.try_append(topic, events).await;
         match &result {
             Ok(count) => self.desk.metrics.appended.inc_by(*count),
@@ -163,7 +173,9 @@ impl Engine {
         let (done, heard) = oneshot::channel();
         let (stream, time_ms) = (open.stream, now_ms());
         let tag = Tag { done, topic: open, events, time_ms, bytes };
-        self.log.append(Entry { stream, time_ms, payloads, tag }).map_err(|(error, _)| refused(&error))?;
+        self.log
+            .append(Entry { stream, time_ms, payloads, tag })
+            .map_err(|(error, _)| refused(&error))?;
         match heard.await {
             Ok(Ok(())) => Ok(count),
             Ok(Err(error)) => Err(refused(&error)),
@@ -171,7 +183,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn route(&self, topic: &Topic, selector: Arc<dyn Selector>) -> Result<(), StoreError> {
+    pub(super) fn route(
+        &self,
+        topic: &Topic,
+        selector: Arc<dyn Selector>,
+    ) -> Result<(), StoreError> {
         let open = self.topic(topic)?;
         self.scribe.sync(&mut self.scribe.pen())?;
         {
@@ -212,7 +228,12 @@ impl Engine {
         Ok((durable, slot))
     }
 
-    fn create(&self, open: &OpenTopic, name: &str, start: Start) -> Result<Arc<Durable>, StoreError> {
+    fn create(
+        &self,
+        open: &OpenTopic,
+        name: &str,
+        start: Start,
+    ) -> Result<Arc<Durable>, StoreError> {
         let mut pen = self.scribe.pen();
         if open.is_removed() {
             return Err(StoreError::UnknownTopic(open.topic.clone()));
@@ -227,7 +248,8 @@ impl Engine {
         let record = Record::Subscribed { id, stream, name: name.to_owned(), from, scan };
         self.scribe.write(&mut pen, &record)?;
         let book = Book::new(from, scan);
-        let durable = Durable::new(id, (stream, open.topic.clone()), name, book, Arc::clone(&self.desk));
+        let durable =
+            Durable::new(id, (stream, open.topic.clone()), name, book, Arc::clone(&self.desk));
         let durable = Arc::new(durable);
         write(&self.registry).insert(&durable);
         Ok(durable)
@@ -237,7 +259,9 @@ impl Engine {
         let open = self.topic(topic)?;
         let mut pen = self.scribe.pen();
         let known = read(&self.registry).find(open.stream, name).cloned();
-        let Some(durable) = known else { return Err(StoreError::UnknownSubscription(name.to_owned())) };
+        let Some(durable) = known else {
+            return Err(StoreError::UnknownSubscription(name.to_owned()));
+        };
         self.scribe.write(&mut pen, &Record::Unsubscribed { id: durable.id })?;
         self.scribe.sync(&mut pen)?;
         write(&self.registry).remove(&durable);
@@ -275,13 +299,16 @@ impl Engine {
                 book.add_live(&mut live);
                 (book.pending_len(), book.parked().len() as u64)
             });
-            if waiting + parked > largest.as_ref().map_or(0, |holding| holding.waiting + holding.parked) {
+            if waiting + parked
+                > largest.as_ref().map_or(0, |holding| holding.waiting + holding.parked)
+            {
                 largest = Some(Holding { name: Arc::clone(&durable.name), waiting, parked });
             }
         }
         let mut kept = 0_u64;
         for segment in self.log.segments() {
-            let used = segment.streams.iter().find(|used| used.stream == topic.stream && used.count > 0);
+            let used =
+                segment.streams.iter().find(|used| used.stream == topic.stream && used.count > 0);
             let Some(&StreamUse { count, bytes, .. }) = used else { continue };
             let span = u128::from(segment.end.saturating_sub(segment.base).max(1));
             let ahead = u128::from(segment.end.saturating_sub(segment.base.max(routed)));
@@ -343,7 +370,8 @@ impl Engine {
 
     /// Why the store takes no events or does not keep its records, if so.
     pub(super) fn unhealthy(&self) -> Option<String> {
-        let failed = self.log.failed().map(|why| format!("the log failed and takes no more events: {why}"));
+        let failed =
+            self.log.failed().map(|why| format!("the log failed and takes no more events: {why}"));
         failed
             .or_else(|| lock(&self.router_trouble).clone())
             .or_else(|| self.scribe.trouble())
@@ -376,7 +404,10 @@ fn encode(event: &Event) -> Vec<u8> {
 }
 
 fn closed() -> AppendError {
-    AppendError::Unavailable { reason: "the store is shutting down".to_owned(), retry_after: RETRY_BUSY }
+    AppendError::Unavailable {
+        reason: "the store is shutting down".to_owned(),
+        retry_after: RETRY_BUSY,
+    }
 }
 
 fn refused(error: &broker_log::AppendError) -> AppendError {
@@ -397,7 +428,11 @@ fn refused(error: &broker_log::AppendError) -> AppendError {
 }
 
 fn full(topic: &OpenTopic, usage: &Usage) -> String {
-    let start = format!("broker {} has used up its storage budget of {} bytes", topic.topic, topic.budget());
+    let start = format!(
+        "broker {} has used up its storage budget of {} bytes",
+        topic.topic,
+        topic.budget()
+    );
     match &usage.largest {
         Some(holding) => format!(
             "{start}; trigger {} holds most of it: {} events wait and {} are parked",

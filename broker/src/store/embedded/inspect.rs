@@ -14,7 +14,9 @@ use super::engine::{Engine, unreadable, with_causes};
 use super::journal_record::Record;
 use super::router::stage;
 use super::sync::{lock, now_ms, read, time};
-use crate::inspect::{Continue, Kept, Parked, ParkedSelection, Step, SubscriptionStatus, TopicStatus};
+use crate::inspect::{
+    Continue, Kept, Parked, ParkedSelection, Step, SubscriptionStatus, TopicStatus,
+};
 use crate::store::{Outcome, Position, Settlement, Stage, Start, StoreError, Topic};
 
 /// Bytes read at once by walks over the log.
@@ -67,12 +69,16 @@ impl Engine {
         for chunk in oldest.chunks(READ_EVENTS) {
             // Without its time a status is still worth having.
             let Ok(records) = self.log.get(chunk) else { continue };
-            times.extend(records.into_iter().flatten().map(|record| (record.offset, time(record.time_ms))));
+            times.extend(
+                records.into_iter().flatten().map(|record| (record.offset, time(record.time_ms))),
+            );
         }
         for status in &mut statuses {
             status.oldest_at = status.oldest.and_then(|position| times.get(&position).copied());
         }
-        statuses.sort_unstable_by(|left, right| (&left.name, &left.topic).cmp(&(&right.name, &right.topic)));
+        statuses.sort_unstable_by(|left, right| {
+            (&left.name, &left.topic).cmp(&(&right.name, &right.topic))
+        });
         statuses
     }
 
@@ -132,13 +138,20 @@ impl Engine {
         Ok(count)
     }
 
-    pub(super) fn replay_to(&self, topic: &Topic, name: &str, from: Start) -> Result<u64, StoreError> {
+    pub(super) fn replay_to(
+        &self,
+        topic: &Topic,
+        name: &str,
+        from: Start,
+    ) -> Result<u64, StoreError> {
         let open = self.topic(topic)?;
         let durable = read(&self.registry).find(open.stream, name).cloned();
         let durable = durable.ok_or_else(|| StoreError::UnknownSubscription(name.to_owned()))?;
         let slot = durable.slot.get().copied().filter(|_| durable.known.load(Ordering::Acquire));
         let (Some(selector), Some(slot)) = (open.selector(), slot) else {
-            return Err(StoreError::Failed(format!("trigger {name} is not in force yet, so its filter is not known")));
+            return Err(StoreError::Failed(format!(
+                "trigger {name} is not in force yet, so its filter is not known"
+            )));
         };
         let mut next = self.position(from);
         let end = lock(&self.routing).next;
@@ -163,7 +176,11 @@ impl Engine {
         Ok(count)
     }
 
-    pub(super) fn walk(&self, from: Start, visit: &mut dyn FnMut(Kept) -> Continue) -> Result<(), StoreError> {
+    pub(super) fn walk(
+        &self,
+        from: Start,
+        visit: &mut dyn FnMut(Kept) -> Continue,
+    ) -> Result<(), StoreError> {
         let mut next = self.position(from);
         // What comes meanwhile is for the next walk, or this one might never end.
         let end = self.log.head();
@@ -176,7 +193,12 @@ impl Engine {
                 let Some(open) = topics.by_stream.get(&record.stream) else { continue };
                 let Some(staged) = stage(&record) else { continue };
                 let topic = open.topic.clone();
-                let kept = Kept { topic, position: record.offset, accepted: time(record.time_ms), event: staged.event };
+                let kept = Kept {
+                    topic,
+                    position: record.offset,
+                    accepted: time(record.time_ms),
+                    event: staged.event,
+                };
                 if !visit(kept) {
                     return Ok(());
                 }
@@ -201,16 +223,23 @@ impl Engine {
             // The trail is for people: what cannot be read is left out.
             Ok(_) | Err(_) => {}
         };
-        Journal::trail(&self.state_dir, &*self.fs, &mut visit).map_err(|error| StoreError::Failed(with_causes(&error)))?;
+        Journal::trail(&self.state_dir, &*self.fs, &mut visit)
+            .map_err(|error| StoreError::Failed(with_causes(&error)))?;
         let step = |(id, settlement, outcome)| {
-            let subscription = names.get(&id).cloned().unwrap_or_else(|| format!("removed trigger {id}"));
+            let subscription =
+                names.get(&id).cloned().unwrap_or_else(|| format!("removed trigger {id}"));
             Step { subscription, settlement, outcome }
         };
         Ok(steps.into_iter().map(step).collect())
     }
 
     /// Parked letters after a position, in order, about `limit`; never a part of those of one position.
-    fn find_parked(&self, which: &ParkedSelection, after: Option<Position>, limit: usize) -> Vec<Found> {
+    fn find_parked(
+        &self,
+        which: &ParkedSelection,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Vec<Found> {
         let from = match after {
             Some(after) => match after.checked_add(1) {
                 Some(from) => from,
@@ -222,7 +251,8 @@ impl Engine {
         for durable in self.durables().iter().filter(|durable| is_meant(durable, which)) {
             durable.with(|ledger| {
                 let parked = ledger.book().parked().range(from..);
-                let parked = parked.filter(|(position, _)| which.position.is_none_or(|only| only == **position));
+                let parked = parked
+                    .filter(|(position, _)| which.position.is_none_or(|only| only == **position));
                 all.extend(parked.take(limit).map(|(position, letter)| Found {
                     position: *position,
                     durable: Arc::clone(durable),
@@ -240,11 +270,16 @@ impl Engine {
     }
 
     /// Which parked letters of a subscription are meant.
-    fn selected(&self, durable: &Arc<Durable>, which: &ParkedSelection) -> Result<RoaringTreemap, StoreError> {
+    fn selected(
+        &self,
+        durable: &Arc<Durable>,
+        which: &ParkedSelection,
+    ) -> Result<RoaringTreemap, StoreError> {
         if !is_meant(durable, which) {
             return Ok(RoaringTreemap::new());
         }
-        let mut positions: RoaringTreemap = durable.with(|ledger| ledger.book().parked().keys().copied().collect());
+        let mut positions: RoaringTreemap =
+            durable.with(|ledger| ledger.book().parked().keys().copied().collect());
         if let Some(only) = which.position {
             positions &= RoaringTreemap::from_iter([only]);
         }
@@ -253,12 +288,17 @@ impl Engine {
         let all: Vec<Position> = positions.into_iter().collect();
         for chunk in all.chunks(READ_EVENTS) {
             let events = self.events_at(chunk.iter().copied())?;
-            chosen.extend(events.iter().filter(|(_, event)| event.id() == id).map(|(position, _)| *position));
+            chosen.extend(
+                events.iter().filter(|(_, event)| event.id() == id).map(|(position, _)| *position),
+            );
         }
         Ok(chosen)
     }
 
-    fn events_at(&self, positions: impl Iterator<Item = Position>) -> Result<HashMap<Position, Event>, StoreError> {
+    fn events_at(
+        &self,
+        positions: impl Iterator<Item = Position>,
+    ) -> Result<HashMap<Position, Event>, StoreError> {
         let positions: RoaringTreemap = positions.collect();
         let positions: Vec<Position> = positions.into_iter().collect();
         let records = self.log.get(&positions).map_err(|error| unreadable(&error))?;
@@ -273,7 +313,9 @@ fn is_meant(durable: &Durable, which: &ParkedSelection) -> bool {
 
 /// Sorts by position and keeps the first `limit`, and those that share a position with the last of them.
 fn keep_oldest(all: &mut Vec<Found>, limit: usize) {
-    all.sort_by(|left, right| (left.position, &left.durable.name).cmp(&(right.position, &right.durable.name)));
+    all.sort_by(|left, right| {
+        (left.position, &left.durable.name).cmp(&(right.position, &right.durable.name))
+    });
     if let Some(last) = limit.checked_sub(1).and_then(|last| all.get(last)) {
         let last = last.position;
         let end = all.partition_point(|found| found.position <= last);
@@ -286,7 +328,8 @@ fn keep_oldest(all: &mut Vec<Found>, limit: usize) {
 fn cut_between_positions<T>(items: &mut Vec<T>, limit: usize, position: impl Fn(&T) -> Position) {
     let Some(beyond) = items.get(limit).map(&position) else { return };
     let start = items.partition_point(|item| position(item) < beyond);
-    let end = if start == 0 { items.partition_point(|item| position(item) <= beyond) } else { start };
+    let end =
+        if start == 0 { items.partition_point(|item| position(item) <= beyond) } else { start };
     items.truncate(if limit == 0 { 0 } else { end });
 }
 
@@ -305,7 +348,8 @@ fn step_of(note: &Note, position: Position) -> Option<(Settlement, Option<Outcom
         }
         Note::Expired { position: of, at_ms } if *of == position => {
             let reason = "it passed the trigger's max-age or max-backlog".to_owned();
-            let outcome = Outcome { at_ms: *at_ms, stage: Stage::Expired, reason, ..Outcome::default() };
+            let outcome =
+                Outcome { at_ms: *at_ms, stage: Stage::Expired, reason, ..Outcome::default() };
             Some((Settlement::Ack, Some(outcome)))
         }
         Note::Step(step) if step.position == position => {

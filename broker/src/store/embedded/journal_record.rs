@@ -228,18 +228,30 @@ fn read_notes(reader: &mut Reader<'_>) -> Result<Vec<Note>, DecodeError> {
     while !reader.is_empty() {
         match reader.byte()? {
             ACKED => {
-                notes.extend(reader.positions()?.into_iter().map(|position| Note::Acked { position, end: None }));
+                notes.extend(
+                    reader
+                        .positions()?
+                        .into_iter()
+                        .map(|position| Note::Acked { position, end: None }),
+                );
             }
             ACKED_BRIEF => read_briefs(reader, &mut notes)?,
             EXPIRED => {
                 let at_ms = reader.number()?;
-                notes.extend(reader.positions()?.into_iter().map(|position| Note::Expired { position, at_ms }));
+                notes.extend(
+                    reader
+                        .positions()?
+                        .into_iter()
+                        .map(|position| Note::Expired { position, at_ms }),
+                );
             }
             STEP => notes.push(Note::Step(Box::new(read_step(reader)?))),
             REDRIVEN => notes.push(Note::Redriven(reader.positions()?)),
             PURGED => notes.push(Note::Purged(reader.positions()?)),
             REPLAYED => notes.push(Note::Replayed(reader.positions()?)),
-            SCANNED => notes.push(Note::Scanned { scan: read_scan(reader)?, matched: reader.positions()? }),
+            SCANNED => {
+                notes.push(Note::Scanned { scan: read_scan(reader)?, matched: reader.positions()? })
+            }
             kind => return Err(DecodeError::Kind(kind)),
         }
     }
@@ -257,7 +269,10 @@ fn read_briefs(reader: &mut Reader<'_>, notes: &mut Vec<Note>) -> Result<(), Dec
         position = position.checked_add(reader.number()?).ok_or(DecodeError::Number)?;
         at_ms = at_ms.cast_signed().wrapping_add(reader.signed()?).cast_unsigned();
         let took_ms = reader.small()?;
-        notes.push(Note::Acked { position, end: Some(Brief { attempts, status, stage, at_ms, took_ms }) });
+        notes.push(Note::Acked {
+            position,
+            end: Some(Brief { attempts, status, stage, at_ms, took_ms }),
+        });
     }
     Ok(())
 }

@@ -157,7 +157,8 @@ impl<T> Ledger<T> {
     /// Somebody holds the subscription from now on and wants it read this way.
     pub(super) fn hold(&mut self, options: &SubscribeOptions, now_ms: u64) {
         self.held = true;
-        self.max_age_ms = options.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.max_age_ms =
+            options.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         self.max_backlog = options.max_backlog;
         if self.ordered != options.ordered {
             self.ordered = options.ordered;
@@ -197,7 +198,9 @@ impl<T> Ledger<T> {
 
     /// Lays the event that was just routed ready; asked for by [`Self::takes_live`].
     pub(super) fn lay_ready(&mut self, ready: Ready<T>) {
-        if !self.book.pending().contains(ready.position) || self.places.contains_key(&ready.position) {
+        if !self.book.pending().contains(ready.position)
+            || self.places.contains_key(&ready.position)
+        {
             return; // expired at once by a backlog limit of zero
         }
         self.fresh_from = ready.position.saturating_add(1);
@@ -260,7 +263,12 @@ impl<T> Ledger<T> {
     }
 
     /// Records what became of a delivery.
-    pub(super) fn settle(&mut self, position: Position, settlement: Settlement, outcome: Option<Outcome>) -> Settled {
+    pub(super) fn settle(
+        &mut self,
+        position: Position,
+        settlement: Settlement,
+        outcome: Option<Outcome>,
+    ) -> Settled {
         if self.places.get(&position) != Some(&Place::InFlight) {
             return Settled::Ignored;
         }
@@ -356,7 +364,8 @@ impl<T> Ledger<T> {
 
     /// Expires what stands before `position` and is not in flight.
     pub(super) fn expire_before(&mut self, position: Position, now_ms: u64) {
-        let old: Vec<Position> = self.book.pending().iter().take_while(|have| *have < position).collect();
+        let old: Vec<Position> =
+            self.book.pending().iter().take_while(|have| *have < position).collect();
         for position in old {
             if self.places.get(&position) != Some(&Place::InFlight) {
                 self.expire(position, now_ms);
@@ -397,18 +406,28 @@ impl<T> Ledger<T> {
         self.check_counts();
         self.book.check();
         assert!(self.places.keys().all(|position| self.book.pending().contains(*position)));
-        let count = |wanted: fn(&Place) -> bool| self.places.values().filter(|place| wanted(place)).count();
+        let count =
+            |wanted: fn(&Place) -> bool| self.places.values().filter(|place| wanted(place)).count();
         assert_eq!(count(|place| *place == Place::InFlight) as u64, self.in_flight);
         assert_eq!(count(|place| matches!(place, Place::Waiting { .. })), self.waiting.len());
         assert!(count(|place| *place == Place::Ready) <= self.line.len());
         assert_eq!(self.line.iter().map(|line| line.ready.bytes).sum::<usize>(), self.line_bytes);
-        let lost = |position: &Position| *position < self.fresh_from && !self.places.contains_key(position);
-        assert_eq!(self.book.pending().iter().find(lost), None, "no fresh event stands before the pointer");
+        let lost = |position: &Position| {
+            *position < self.fresh_from && !self.places.contains_key(position)
+        };
+        assert_eq!(
+            self.book.pending().iter().find(lost),
+            None,
+            "no fresh event stands before the pointer"
+        );
         assert!(!self.ordered || self.waiting.is_empty());
     }
 
     fn check_counts(&self) {
-        debug_assert!(self.places.len() as u64 <= self.book.pending_len(), "only pending events have a place");
+        debug_assert!(
+            self.places.len() as u64 <= self.book.pending_len(),
+            "only pending events have a place"
+        );
         debug_assert!(self.waiting.len() as u64 + self.in_flight <= self.places.len() as u64);
         debug_assert!(self.held || self.line.is_empty(), "nothing lies ready for nobody");
     }
@@ -438,7 +457,8 @@ impl<T> Ledger<T> {
 
     fn due(&self, now_ms: u64) -> Vec<Position> {
         let due = self.waiting.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
-        let mut due: Vec<Position> = due.take(LOAD_RETRIES).map(|(_, position)| *position).collect();
+        let mut due: Vec<Position> =
+            due.take(LOAD_RETRIES).map(|(_, position)| *position).collect();
         due.sort_unstable();
         due
     }
@@ -448,7 +468,11 @@ impl<T> Ledger<T> {
         let mut handed = Vec::new();
         let limit = self.max_age_ms.map(|age| now_ms.saturating_sub(age));
         while handed.len() < max {
-            let Some(Line { ready, .. }) = self.line.pop_front_if(|line| line.ready.position <= before) else { break };
+            let Some(Line { ready, .. }) =
+                self.line.pop_front_if(|line| line.ready.position <= before)
+            else {
+                break;
+            };
             self.line_bytes -= ready.bytes;
             if self.places.get(&ready.position) != Some(&Place::Ready) {
                 continue;
@@ -523,9 +547,17 @@ impl<T> Ledger<T> {
         let attempts = self.attempts(position).saturating_add(1);
         if outcome.reason.is_empty() && outcome.body.is_empty() {
             let Outcome { status, at_ms, took_ms, stage, .. } = outcome;
-            self.record(Note::Acked { position, end: Some(Brief { attempts, status, stage, at_ms, took_ms }) });
+            self.record(Note::Acked {
+                position,
+                end: Some(Brief { attempts, status, stage, at_ms, took_ms }),
+            });
         } else {
-            self.record(Note::Step(Box::new(StepNote { position, ended: Ended::Ack, attempts, outcome })));
+            self.record(Note::Step(Box::new(StepNote {
+                position,
+                ended: Ended::Ack,
+                attempts,
+                outcome,
+            })));
         }
     }
 
@@ -542,9 +574,15 @@ impl<T> Ledger<T> {
         self.leave_place(position);
         self.dropped.lost += 1;
         let reason = "the stored event is damaged or gone".to_owned();
-        let outcome = Outcome { at_ms: now_ms, stage: Stage::Subscriber, reason, ..Outcome::default() };
+        let outcome =
+            Outcome { at_ms: now_ms, stage: Stage::Subscriber, reason, ..Outcome::default() };
         let attempts = self.attempts(position);
-        self.record(Note::Step(Box::new(StepNote { position, ended: Ended::Ack, attempts, outcome })));
+        self.record(Note::Step(Box::new(StepNote {
+            position,
+            ended: Ended::Ack,
+            attempts,
+            outcome,
+        })));
     }
 
     fn expire(&mut self, position: Position, now_ms: u64) {

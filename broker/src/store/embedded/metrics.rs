@@ -45,10 +45,18 @@ impl EmbeddedMetrics {
         let registry = registry.sub_registry_with_prefix("store");
         let counters = [
             ("appended", "Events made durable", &self.appended),
-            ("refused_full", "Appends refused because a budget or the disk was used up", &self.refused_full),
+            (
+                "refused_full",
+                "Appends refused because a budget or the disk was used up",
+                &self.refused_full,
+            ),
             ("refused_other", "Appends refused for other reasons", &self.refused_other),
             ("routed", "Events the router decided about", &self.routed),
-            ("routed_from_disk", "Events the router read back from the log", &self.routed_from_disk),
+            (
+                "routed_from_disk",
+                "Events the router read back from the log",
+                &self.routed_from_disk,
+            ),
             ("matched", "Events given to subscriptions", &self.matched),
             ("handed_live", "Events handed to subscriptions from memory", &self.handed_live),
             ("loaded", "Events read from the log to be delivered", &self.loaded),
@@ -62,6 +70,10 @@ impl EmbeddedMetrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        registry.register("ready_bytes", "Bytes of events that lie ready in memory", self.ready_bytes.clone());
+        registry.register(
+            "ready_bytes",
+            "Bytes of events that lie ready in memory",
+            self.ready_bytes.clone(),
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Queue {
             if state.taken.lagging {
                 break;
             }
-            if state.bytes.saturating_add(batch.bytes) > QUEUE_BYTES && !state.taken.batches.is_empty() {
+            if state.bytes.saturating_add(batch.bytes) > QUEUE_BYTES
+                && !state.taken.batches.is_empty()
+            {
                 state.taken.lagging = true;
                 break;
             }
@@ -90,7 +92,8 @@ impl Queue {
 
     /// Lets time pass; answers whether the router is to end.
     pub(super) fn pause(&self, time: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(lock(&self.state), time, |state| !state.taken.stop);
+        let waited =
+            self.changed.wait_timeout_while(lock(&self.state), time, |state| !state.taken.stop);
         waited.unwrap_or_else(PoisonError::into_inner).0.taken.stop
     }
 
@@ -98,10 +101,15 @@ impl Queue {
     pub(super) fn take(&self, patience: Duration) -> Taken {
         let state = lock(&self.state);
         let idle = |state: &mut State| {
-            state.taken.batches.is_empty() && !state.taken.lagging && !state.taken.stop && !state.nudged
+            state.taken.batches.is_empty()
+                && !state.taken.lagging
+                && !state.taken.stop
+                && !state.nudged
         };
-        let (mut state, _) =
-            self.changed.wait_timeout_while(state, patience, idle).unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, patience, idle)
+            .unwrap_or_else(PoisonError::into_inner);
         state.bytes = 0;
         state.nudged = false;
         let stop = state.taken.stop;

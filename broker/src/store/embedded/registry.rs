@@ -71,7 +71,8 @@ impl Registry {
         *durable.slot.get_or_init(|| {
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.slots.push(None);
-                let last = u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 subscriptions fit in memory");
+                let last = u32::try_from(self.slots.len() - 1)
+                    .expect("fewer than 2^32 subscriptions fit in memory");
                 Slot(last)
             });
             if let Some(entry) = self.slots.get_mut(index(slot)) {
@@ -114,7 +115,10 @@ impl Registry {
     /// All subscriptions of a topic.
     pub(super) fn of(&self, stream: u32) -> impl Iterator<Item = &Arc<Durable>> {
         let from = (stream, Arc::from(""));
-        self.by_name.range(from..).take_while(move |((of, _), _)| *of == stream).map(|(_, durable)| durable)
+        self.by_name
+            .range(from..)
+            .take_while(move |((of, _), _)| *of == stream)
+            .map(|(_, durable)| durable)
     }
 }
 

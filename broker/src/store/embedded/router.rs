@@ -74,7 +74,8 @@ impl Router {
                 Ok(true) => patience = Duration::ZERO,
                 Ok(false) => engine.set_router_trouble(None),
                 Err(error) => {
-                    let trouble = format!("events cannot be read back to be routed: {}", with_causes(&error));
+                    let trouble =
+                        format!("events cannot be read back to be routed: {}", with_causes(&error));
                     tracing::error!("{trouble}");
                     engine.set_router_trouble(Some(trouble));
                     engine.queue.fall_behind();
@@ -87,7 +88,12 @@ impl Router {
     }
 
     /// Answers whether there is more to do at once.
-    fn work(&mut self, engine: &Engine, batches: Vec<Batch>, lagging: bool) -> Result<bool, broker_log::ReadError> {
+    fn work(
+        &mut self,
+        engine: &Engine,
+        batches: Vec<Batch>,
+        lagging: bool,
+    ) -> Result<bool, broker_log::ReadError> {
         let mut batches = batches.into_iter().peekable();
         while let Some(first) = batches.peek().map(|batch| batch.first) {
             self.catch_up(engine, first)?;
@@ -100,7 +106,11 @@ impl Router {
     }
 
     /// Routes batches that follow each other without a gap, at most a round of them.
-    fn route_batches(&mut self, engine: &Engine, batches: &mut std::iter::Peekable<impl Iterator<Item = Batch>>) {
+    fn route_batches(
+        &mut self,
+        engine: &Engine,
+        batches: &mut std::iter::Peekable<impl Iterator<Item = Batch>>,
+    ) {
         let mut routing = lock(&engine.routing);
         let mut count = 0;
         while count < ROUND {
@@ -112,7 +122,8 @@ impl Router {
             let end = batch.first + batch.events.len() as u64;
             for (position, event) in (batch.first..end).zip(batch.events) {
                 if position >= next {
-                    let (stream, time_ms, bytes) = (batch.topic.stream, batch.time_ms, share + OVERHEAD);
+                    let (stream, time_ms, bytes) =
+                        (batch.topic.stream, batch.time_ms, share + OVERHEAD);
                     let staged = Staged { stream, position, time_ms, bytes, event };
                     self.decide(engine, &mut routing, (&batch.topic, selector.as_deref()), staged);
                 }
@@ -142,7 +153,9 @@ impl Router {
                 let Some(topic) = topics.by_stream.get(&record.stream) else { continue };
                 let selector = topic.selector();
                 match stage(&record) {
-                    Some(staged) => self.decide(engine, &mut routing, (topic, selector.as_deref()), staged),
+                    Some(staged) => {
+                        self.decide(engine, &mut routing, (topic, selector.as_deref()), staged)
+                    }
                     None => {
                         engine.desk.metrics.lost.inc();
                     }
@@ -155,8 +168,11 @@ impl Router {
     /// Routes what topics kept while they had no selector. Answers whether there is more.
     fn drain_unrouted(&mut self, engine: &Engine) -> Result<bool, broker_log::ReadError> {
         let topics = engine.topics.load_full();
-        let routable = |stream: &u32| topics.by_stream.get(stream).is_some_and(|topic| topic.selector().is_some());
-        let streams: Vec<u32> = lock(&engine.routing).unrouted.keys().copied().filter(routable).collect();
+        let routable = |stream: &u32| {
+            topics.by_stream.get(stream).is_some_and(|topic| topic.selector().is_some())
+        };
+        let streams: Vec<u32> =
+            lock(&engine.routing).unrouted.keys().copied().filter(routable).collect();
         let mut more = false;
         for stream in streams {
             let Some(topic) = topics.by_stream.get(&stream) else { continue };
@@ -169,7 +185,12 @@ impl Router {
         Ok(more)
     }
 
-    fn drain_chunk(&mut self, engine: &Engine, topic: &OpenTopic, chunk: &[Position]) -> Result<bool, broker_log::ReadError> {
+    fn drain_chunk(
+        &mut self,
+        engine: &Engine,
+        topic: &OpenTopic,
+        chunk: &[Position],
+    ) -> Result<bool, broker_log::ReadError> {
         let records = read_bounded(engine, chunk)?;
         let mut routing = lock(&engine.routing);
         let Some(selector) = topic.selector() else { return Ok(false) };
@@ -265,7 +286,10 @@ impl Router {
 const MAX_SLOTS: usize = 1 << 20;
 
 /// The records at `positions`, from the front as many as about [`READ_BYTES`] hold.
-fn read_bounded(engine: &Engine, positions: &[Position]) -> Result<Vec<(Position, Option<Record>)>, broker_log::ReadError> {
+fn read_bounded(
+    engine: &Engine,
+    positions: &[Position],
+) -> Result<Vec<(Position, Option<Record>)>, broker_log::ReadError> {
     let mut found = Vec::with_capacity(positions.len());
     let mut bytes = 0;
     for chunk in positions.chunks(16) {

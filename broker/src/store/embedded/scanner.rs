@@ -40,7 +40,10 @@ pub(super) fn run(engine: &Engine) {
                 Ok(false) => break,
                 Err(error) => {
                     let error = with_causes(&error);
-                    tracing::error!(error, "earlier events cannot be searched for new triggers; trying again");
+                    tracing::error!(
+                        error,
+                        "earlier events cannot be searched for new triggers; trying again"
+                    );
                     if engine.scanner.pause(PAUSE) {
                         return;
                     }
@@ -61,15 +64,23 @@ struct Seeker {
 
 /// Searches one stretch for all subscriptions of one topic. Answers whether there is more.
 fn step(engine: &Engine) -> Result<bool, ReadError> {
-    let Some(stream) = engine.durables().iter().filter_map(seeker).map(|seeker| seeker.durable.stream).next() else {
+    let Some(stream) =
+        engine.durables().iter().filter_map(seeker).map(|seeker| seeker.durable.stream).next()
+    else {
         return Ok(false);
     };
-    let Some(selector) = engine.topics.load().by_stream.get(&stream).and_then(|topic| topic.selector()) else {
+    let Some(selector) =
+        engine.topics.load().by_stream.get(&stream).and_then(|topic| topic.selector())
+    else {
         return Ok(false); // removed a moment ago
     };
     let _history = lock(&engine.history);
-    let mut seekers: Vec<Seeker> =
-        engine.durables().iter().filter(|durable| durable.stream == stream).filter_map(seeker).collect();
+    let mut seekers: Vec<Seeker> = engine
+        .durables()
+        .iter()
+        .filter(|durable| durable.stream == stream)
+        .filter_map(seeker)
+        .collect();
     let Some(from) = seekers.iter().map(|seeker| seeker.from).min() else { return Ok(true) };
     let records = engine.log.read(from, READ_BYTES)?;
     let until = records.last().map_or(Position::MAX, |record| record.offset.saturating_add(1));
@@ -93,9 +104,13 @@ fn seeker(durable: &Arc<Durable>) -> Option<Seeker> {
         return None;
     }
     match durable.with(|ledger| ledger.book().scan) {
-        Some(Scan { next, end: Some(end) }) => {
-            Some(Seeker { durable: Arc::clone(durable), slot, from: next, to: end, matched: RoaringTreemap::new() })
-        }
+        Some(Scan { next, end: Some(end) }) => Some(Seeker {
+            durable: Arc::clone(durable),
+            slot,
+            from: next,
+            to: end,
+            matched: RoaringTreemap::new(),
+        }),
         _ => None,
     }
 }
@@ -105,7 +120,9 @@ fn search(record: &Record, selector: &dyn Selector, seekers: &mut [Seeker]) {
     let Some(staged) = stage(record) else { return };
     if seekers.len() < MANY {
         for seeker in seekers {
-            if (seeker.from..seeker.to).contains(&position) && selector.wants(seeker.slot, &staged.event) {
+            if (seeker.from..seeker.to).contains(&position)
+                && selector.wants(seeker.slot, &staged.event)
+            {
                 seeker.matched.insert(position);
             }
         }
@@ -116,7 +133,9 @@ fn search(record: &Record, selector: &dyn Selector, seekers: &mut [Seeker]) {
     let mut by_slot: HashMap<Slot, &mut Seeker, foldhash::fast::RandomState> =
         seekers.iter_mut().map(|seeker| (seeker.slot, seeker)).collect();
     for slot in slots {
-        if let Some(seeker) = by_slot.get_mut(&slot).filter(|seeker| (seeker.from..seeker.to).contains(&position)) {
+        if let Some(seeker) =
+            by_slot.get_mut(&slot).filter(|seeker| (seeker.from..seeker.to).contains(&position))
+        {
             seeker.matched.insert(position);
         }
     }

@@ -31,7 +31,11 @@ pub(super) type Pen<'a> = MutexGuard<'a, Option<Journal>>;
 
 impl Scribe {
     pub(super) fn new(journal: Journal) -> Self {
-        Self { journal: Mutex::new(Some(journal)), unsynced: AtomicBool::new(false), trouble: Mutex::new(None) }
+        Self {
+            journal: Mutex::new(Some(journal)),
+            unsynced: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+        }
     }
 
     /// Waits for the right to write.
@@ -68,7 +72,12 @@ impl Scribe {
     }
 
     /// Writes the notes that wait.
-    pub(super) fn write_notes(&self, pen: &mut Pen<'_>, desk: &Desk, registry: &RwLock<Registry>) -> Result<(), StoreError> {
+    pub(super) fn write_notes(
+        &self,
+        pen: &mut Pen<'_>,
+        desk: &Desk,
+        registry: &RwLock<Registry>,
+    ) -> Result<(), StoreError> {
         let journal = pen.as_mut().ok_or(StoreError::Closed)?;
         let dirty = desk.take_dirty();
         if dirty.is_empty() {

@@ -50,7 +50,13 @@ impl State {
             Record::Declared { stream, topic, budget } => {
                 self.next_stream = self.next_stream.max(stream.saturating_add(1));
                 let entry = self.topics.entry(stream);
-                entry.or_insert_with(|| TopicState { topic, budget, unrouted: RoaringTreemap::new() }).budget = budget;
+                entry
+                    .or_insert_with(|| TopicState {
+                        topic,
+                        budget,
+                        unrouted: RoaringTreemap::new(),
+                    })
+                    .budget = budget;
             }
             Record::Removed { stream } => {
                 self.topics.remove(&stream);
@@ -107,7 +113,8 @@ impl State {
                 TOPIC => {
                     let stream = reader.small()?;
                     let topic = Topic::new(reader.text()?, reader.text()?);
-                    let topic = TopicState { topic, budget: reader.number()?, unrouted: reader.bitmap()? };
+                    let topic =
+                        TopicState { topic, budget: reader.number()?, unrouted: reader.bitmap()? };
                     state.topics.insert(stream, topic);
                 }
                 SUBSCRIPTION => {
@@ -143,7 +150,13 @@ impl Image {
         Self { bytes }
     }
 
-    pub(super) fn topic(&mut self, stream: u32, topic: &Topic, budget: u64, unrouted: &RoaringTreemap) {
+    pub(super) fn topic(
+        &mut self,
+        stream: u32,
+        topic: &Topic,
+        budget: u64,
+        unrouted: &RoaringTreemap,
+    ) {
         let mut writer = Writer(&mut self.bytes);
         writer.byte(TOPIC);
         writer.number(u64::from(stream));
@@ -192,7 +205,12 @@ fn read_pages(reader: &mut Reader<'_>) -> Result<Pages, DecodeError> {
         ..Pages::default()
     };
     for _ in 0..reader.count()? {
-        pages.attempted.push((reader.number()?, reader.small()?, reader.number()?, reader.outcome()?));
+        pages.attempted.push((
+            reader.number()?,
+            reader.small()?,
+            reader.number()?,
+            reader.outcome()?,
+        ));
     }
     for _ in 0..reader.count()? {
         pages.parked.push((reader.number()?, reader.small()?, reader.outcome()?));

@@ -41,7 +41,10 @@ pub(super) struct Holder {
 
 impl std::fmt::Debug for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Holder").field("durable", &self.durable).field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("Holder")
+            .field("durable", &self.durable)
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +66,8 @@ impl Holder {
                 }
                 Next::Wait(None) => self.durable.bell.notified().await,
                 Next::Wait(Some(due_ms)) => {
-                    let wait = Duration::from_millis(due_ms.saturating_sub(now_ms()).max(1)).min(LOOK_AGAIN);
+                    let wait = Duration::from_millis(due_ms.saturating_sub(now_ms()).max(1))
+                        .min(LOOK_AGAIN);
                     // Whether it was the bell or the time: look again.
                     timeout(wait, self.durable.bell.notified()).await.unwrap_or_default();
                 }
@@ -81,7 +85,8 @@ impl Holder {
             Err(_) => return Err(StoreError::Closed), // the runtime is shutting down
         };
         let read = found.iter().filter_map(|(_, ready)| ready.as_ref());
-        let (count, bytes) = read.fold((0, 0), |(count, bytes), ready| (count + 1, bytes + ready.bytes));
+        let (count, bytes) =
+            read.fold((0, 0), |(count, bytes), ready| (count + 1, bytes + ready.bytes));
         if let Some(weight) = bytes.checked_div(count) {
             self.weight = weight.max(1);
             self.engine.desk.metrics.loaded.inc_by(count as u64);
@@ -128,7 +133,12 @@ impl Subscription for Holder {
 }
 
 /// Reads `positions` from the front until about `limit` bytes are there, asking for as many at once as probably fit.
-fn read(log: &Log<Tag>, positions: &[Position], mut weight: usize, limit: usize) -> Result<Found, String> {
+fn read(
+    log: &Log<Tag>,
+    positions: &[Position],
+    mut weight: usize,
+    limit: usize,
+) -> Result<Found, String> {
     let mut found = Vec::with_capacity(positions.len());
     let mut rest = positions;
     let mut bytes = 0;

@@ -1,6 +1,8 @@
 //! Locks and clocks: the thin edge where the store meets both.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Locks `mutex`. A panic of another holder does not spread: every critical section leaves its data whole or
@@ -21,14 +23,20 @@ pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 /// Milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the edge: pure code takes the time as an argument")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge: pure code takes the time as an argument"
+    )]
     let now = SystemTime::now();
     millis(now)
 }
 
 /// A steady clock for intervals.
 pub(super) fn steady() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the edge: measures how long work of the store's own threads takes")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge: measures how long work of the store's own threads takes"
+    )]
     let now = Instant::now();
     now
 }

@@ -23,7 +23,10 @@ fn topic() -> Topic {
 }
 
 fn event(id: impl std::fmt::Display, ty: &str) -> Event {
-    EventBuilder::new(id.to_string(), "/test", ty).data(bytes::Bytes::from_static(b"{\"n\":1}")).build().unwrap()
+    EventBuilder::new(id.to_string(), "/test", ty)
+        .data(bytes::Bytes::from_static(b"{\"n\":1}"))
+        .build()
+        .unwrap()
 }
 
 fn events(ids: std::ops::Range<usize>, ty: &str) -> Vec<Event> {
@@ -51,7 +54,9 @@ struct Types(Vec<(Slot, &'static str)>);
 
 impl Selector for Types {
     fn select(&self, event: &Event, matched: &mut Vec<Slot>) {
-        matched.extend(self.0.iter().filter(|(_, ty)| ["*", event.ty()].contains(ty)).map(|(slot, _)| *slot));
+        matched.extend(
+            self.0.iter().filter(|(_, ty)| ["*", event.ty()].contains(ty)).map(|(slot, _)| *slot),
+        );
     }
 
     fn wants(&self, slot: Slot, event: &Event) -> bool {
@@ -188,7 +193,13 @@ fn success() -> Outcome {
 }
 
 fn failure(reason: &str) -> Outcome {
-    Outcome { status: 503, at_ms: sync::now_ms(), reason: reason.to_owned(), body: b"busy".to_vec(), ..Outcome::default() }
+    Outcome {
+        status: 503,
+        at_ms: sync::now_ms(),
+        reason: reason.to_owned(),
+        body: b"busy".to_vec(),
+        ..Outcome::default()
+    }
 }
 
 fn soon(ms: u64) -> SystemTime {
@@ -265,7 +276,10 @@ async fn a_retry_comes_back_when_it_is_due_with_its_history() {
     delivery.retry(due, failure("not now"));
     let delivery = next(&mut subscription, 1).await.remove(0);
     assert!(SystemTime::UNIX_EPOCH + Duration::from_millis(sync::now_ms()) >= due);
-    assert_eq!((delivery.attempts, delivery.last.as_ref().unwrap().reason.as_str()), (1, "not now"));
+    assert_eq!(
+        (delivery.attempts, delivery.last.as_ref().unwrap().reason.as_str()),
+        (1, "not now")
+    );
 }
 
 #[tokio::test]
@@ -319,9 +333,11 @@ async fn many_subscriptions_search_together() {
     let bench = Bench::new(EmbeddedOptions { history_bytes: 1 << 30, ..quiet() });
     bench.append(events(0..50, "a")).await;
     let options = SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() };
-    let mut all: Vec<_> =
-        (0..20).map(|number| bench.subscribe_with(&format!("default/t{number}"), options.clone())).collect();
-    let routes: Vec<(&dyn Subscription, &str)> = all.iter().map(|subscription| (&**subscription, "*")).collect();
+    let mut all: Vec<_> = (0..20)
+        .map(|number| bench.subscribe_with(&format!("default/t{number}"), options.clone()))
+        .collect();
+    let routes: Vec<(&dyn Subscription, &str)> =
+        all.iter().map(|subscription| (&**subscription, "*")).collect();
     bench.route(&routes);
     for subscription in &mut all {
         assert_eq!(drain(subscription, 50).await, (0..50).collect::<Vec<_>>());
@@ -345,7 +361,13 @@ async fn what_the_router_missed_is_read_from_the_log() {
 async fn a_full_queue_makes_the_router_read_the_log() {
     let queue = Queue::default();
     let open = Arc::new(OpenTopic::new(0, topic(), 0));
-    let batch = |first| Batch { topic: Arc::clone(&open), first, time_ms: 0, bytes: 20 << 20, events: Vec::new() };
+    let batch = |first| Batch {
+        topic: Arc::clone(&open),
+        first,
+        time_ms: 0,
+        bytes: 20 << 20,
+        events: Vec::new(),
+    };
     queue.push(vec![batch(0), batch(1), batch(2)]);
     queue.push(vec![batch(3)]);
     let taken = queue.take(Duration::ZERO);
@@ -407,11 +429,20 @@ async fn removal_ends_waiting_and_forgets() {
         }
     };
     assert_eq!(answer, StoreError::UnknownTopic(topic()));
-    assert_eq!(bench.store.append(&topic(), events(0..1, "a")).await, Err(AppendError::UnknownTopic(topic())));
+    assert_eq!(
+        bench.store.append(&topic(), events(0..1, "a")).await,
+        Err(AppendError::UnknownTopic(topic()))
+    );
     bench.store.declare(&topic(), TopicOptions { budget: u64::MAX }).unwrap();
     assert!(bench.store.subscriptions().is_empty());
     let mut kept = 0;
-    bench.store.scan(Start::Earliest, &mut |_| { kept += 1; true }).unwrap();
+    bench
+        .store
+        .scan(Start::Earliest, &mut |_| {
+            kept += 1;
+            true
+        })
+        .unwrap();
     assert_eq!(kept, 0, "events of the old topic do not show up in the new one");
 }
 
@@ -443,7 +474,8 @@ async fn a_directory_is_opened_once() {
 #[tokio::test]
 async fn ten_thousand_subscriptions_of_which_one_matches() {
     let bench = Bench::new(quiet());
-    let mut all: Vec<_> = (0..10_000).map(|number| bench.subscribe(&format!("default/t{number}"))).collect();
+    let mut all: Vec<_> =
+        (0..10_000).map(|number| bench.subscribe(&format!("default/t{number}"))).collect();
     let types = all.iter().map(|subscription| (subscription.slot(), "none")).collect::<Vec<_>>();
     let mut types = Types(types);
     types.0[7777].1 = "*";

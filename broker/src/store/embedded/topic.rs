@@ -93,7 +93,12 @@ impl OpenTopic {
     ///
     /// # Errors
     /// The usage, when the budget is used up.
-    pub(super) fn admit(&self, bytes: u64, now: Instant, measure: impl FnOnce() -> Usage) -> Result<(), Usage> {
+    pub(super) fn admit(
+        &self,
+        bytes: u64,
+        now: Instant,
+        measure: impl FnOnce() -> Usage,
+    ) -> Result<(), Usage> {
         let budget = self.budget();
         let since = self.since.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if self.kept.load(Ordering::Relaxed).saturating_add(since) <= budget {
@@ -101,7 +106,11 @@ impl OpenTopic {
         }
         // One sender measures; the others take the last result meanwhile.
         let Ok(mut usage) = self.usage.try_lock() else {
-            return if self.kept.load(Ordering::Relaxed) < budget { Ok(()) } else { Err(self.full()) };
+            return if self.kept.load(Ordering::Relaxed) < budget {
+                Ok(())
+            } else {
+                Err(self.full())
+            };
         };
         if usage.next.is_none_or(|next| now >= next) {
             self.since.store(0, Ordering::Relaxed);

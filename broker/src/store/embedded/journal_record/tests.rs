@@ -29,10 +29,30 @@ fn outcome() -> Outcome {
 fn every_kind_of_record_comes_back() {
     let scan = Some(Scan { next: 5, end: Some(9) });
     let notes = vec![
-        Note::Step(Box::new(StepNote { position: 8, ended: Ended::Ack, attempts: 1, outcome: outcome() })),
-        Note::Step(Box::new(StepNote { position: 8, ended: Ended::Retry { due_ms: 77 }, attempts: 2, outcome: outcome() })),
-        Note::Step(Box::new(StepNote { position: 8, ended: Ended::Hold { due_ms: 78 }, attempts: 3, outcome: outcome() })),
-        Note::Step(Box::new(StepNote { position: 8, ended: Ended::Park, attempts: 4, outcome: outcome() })),
+        Note::Step(Box::new(StepNote {
+            position: 8,
+            ended: Ended::Ack,
+            attempts: 1,
+            outcome: outcome(),
+        })),
+        Note::Step(Box::new(StepNote {
+            position: 8,
+            ended: Ended::Retry { due_ms: 77 },
+            attempts: 2,
+            outcome: outcome(),
+        })),
+        Note::Step(Box::new(StepNote {
+            position: 8,
+            ended: Ended::Hold { due_ms: 78 },
+            attempts: 3,
+            outcome: outcome(),
+        })),
+        Note::Step(Box::new(StepNote {
+            position: 8,
+            ended: Ended::Park,
+            attempts: 4,
+            outcome: outcome(),
+        })),
         Note::Redriven([1, 2, 3].into_iter().collect()),
         Note::Purged([4, 1 << 33].into_iter().collect()),
         Note::Replayed(RoaringTreemap::new()),
@@ -57,15 +77,31 @@ fn every_kind_of_record_comes_back() {
 fn acks_of_one_flush_cost_a_few_bytes_each() {
     let plain = (0..10_000).map(|position| Note::Acked { position, end: None }).collect();
     assert!(Record::Notes { id: 1, notes: plain }.encode().len() < 20);
-    let briefs = (0..10_000).map(|position| brief(position, 202, 1_700_000_000_000 + position / 50)).collect();
+    let briefs = (0..10_000)
+        .map(|position| brief(position, 202, 1_700_000_000_000 + position / 50))
+        .collect();
     assert!(Record::Notes { id: 1, notes: briefs }.encode().len() < 32_000);
 }
 
 #[test]
 fn notes_about_one_event_stay_in_order() {
-    let park = Note::Step(Box::new(StepNote { position: 2, ended: Ended::Park, attempts: 1, outcome: outcome() }));
-    let notes = vec![brief(3, 200, 1), brief(1, 200, 2), park, Note::Redriven([2].into_iter().collect()), brief(2, 200, 3)];
-    let Record::Notes { notes: read, .. } = back(&Record::Notes { id: 0, notes: notes.clone() }) else { unreachable!() };
+    let park = Note::Step(Box::new(StepNote {
+        position: 2,
+        ended: Ended::Park,
+        attempts: 1,
+        outcome: outcome(),
+    }));
+    let notes = vec![
+        brief(3, 200, 1),
+        brief(1, 200, 2),
+        park,
+        Note::Redriven([2].into_iter().collect()),
+        brief(2, 200, 3),
+    ];
+    let Record::Notes { notes: read, .. } = back(&Record::Notes { id: 0, notes: notes.clone() })
+    else {
+        unreachable!()
+    };
     assert_eq!(read[..2], [brief(1, 200, 2), brief(3, 200, 1)], "grouped acks are sorted");
     assert_eq!(read[2..], notes[2..]);
 }

@@ -42,7 +42,13 @@ fn take_at(ledger: &mut Ledger<Position>, max: usize, now: u64) -> Vec<Handed<Po
         match next {
             Next::Deliver(handed) => return handed,
             Next::Load(positions) => {
-                ledger.loaded(positions.into_iter().map(|position| (position, Some(ready(position)))).collect(), now);
+                ledger.loaded(
+                    positions
+                        .into_iter()
+                        .map(|position| (position, Some(ready(position))))
+                        .collect(),
+                    now,
+                );
             }
             Next::Wait(_) => return Vec::new(),
         }
@@ -157,7 +163,10 @@ fn a_hold_counts_and_keeps_the_delivery() {
     let mut ledger = held(&ordered());
     route(&mut ledger, [1]);
     drop(take(&mut ledger, 1));
-    assert_eq!(ledger.settle(1, Settlement::Hold { at: time(NOW + 5) }, failure("no")), Settled::Held);
+    assert_eq!(
+        ledger.settle(1, Settlement::Hold { at: time(NOW + 5) }, failure("no")),
+        Settled::Held
+    );
     assert!(take(&mut ledger, 1).is_empty());
     assert_eq!(ledger.settle(1, Settlement::Release, None), Settled::Released);
     let handed = take_at(&mut ledger, 1, NOW);
@@ -217,7 +226,8 @@ fn a_new_holder_gets_what_lay_ready_but_not_what_is_in_flight() {
 
 #[test]
 fn old_events_expire_instead_of_going_out() {
-    let options = SubscribeOptions { max_age: Some(Duration::from_secs(1)), ..SubscribeOptions::default() };
+    let options =
+        SubscribeOptions { max_age: Some(Duration::from_secs(1)), ..SubscribeOptions::default() };
     let mut ledger = held(&options);
     route(&mut ledger, [1, 2, 3]);
     assert!(take_at(&mut ledger, 9, NOW + 1001).is_empty());
@@ -239,7 +249,8 @@ fn a_backlog_limit_expires_the_oldest_that_are_not_in_flight() {
 
 #[test]
 fn a_backlog_limit_of_zero_keeps_nothing() {
-    let mut ledger = held(&SubscribeOptions { max_backlog: Some(0), ..SubscribeOptions::default() });
+    let mut ledger =
+        held(&SubscribeOptions { max_backlog: Some(0), ..SubscribeOptions::default() });
     route(&mut ledger, [1]);
     ledger.lay_ready(ready(1));
     assert!(take(&mut ledger, 1).is_empty());
@@ -288,7 +299,8 @@ fn a_search_keeps_order_and_does_not_decide_twice() {
 
 #[test]
 fn a_subscription_that_starts_now_needs_no_search() {
-    let mut ledger: Ledger<Position> = Ledger::new(Book::new(10, Some(Scan { next: 10, end: None })));
+    let mut ledger: Ledger<Position> =
+        Ledger::new(Book::new(10, Some(Scan { next: 10, end: None })));
     ledger.hold(&SubscribeOptions::default(), NOW);
     ledger.bound_scan(10);
     assert_eq!(ledger.book().scan, None);
@@ -406,8 +418,12 @@ impl World {
     }
 
     fn flying(&self, pick: usize) -> Option<Position> {
-        let flying: Vec<Position> =
-            self.known.iter().filter(|(_, known)| **known == Known::Flying).map(|(position, _)| *position).collect();
+        let flying: Vec<Position> = self
+            .known
+            .iter()
+            .filter(|(_, known)| **known == Known::Flying)
+            .map(|(position, _)| *position)
+            .collect();
         flying.get(pick % flying.len().max(1)).copied()
     }
 
@@ -420,7 +436,9 @@ impl World {
         let outcome = if settlement == Settlement::Release { None } else { failure("no") };
         assert_ne!(self.ledger.settle(position, settlement, outcome), Settled::Ignored);
         match settlement {
-            Settlement::Retry { .. } | Settlement::Hold { .. } => *self.attempts.entry(position).or_default() += 1,
+            Settlement::Retry { .. } | Settlement::Hold { .. } => {
+                *self.attempts.entry(position).or_default() += 1
+            }
             Settlement::Ack | Settlement::Park => drop(self.attempts.remove(&position)),
             Settlement::Release => {}
         }
@@ -437,7 +455,8 @@ impl World {
         for handed in handed {
             assert!(due(&self.known[&handed.position]), "{handed:?} was not to be handed out");
             if self.ordered {
-                let first = self.known.iter().find(|(_, known)| due(known)).map(|(position, _)| *position);
+                let first =
+                    self.known.iter().find(|(_, known)| due(known)).map(|(position, _)| *position);
                 assert_eq!(Some(handed.position), first, "handed out by position");
             }
             assert_eq!(handed.attempts, self.attempts.get(&handed.position).copied().unwrap_or(0));
@@ -464,7 +483,9 @@ impl World {
             Action::Ack(pick) => self.settle(pick, Settlement::Ack, |_| Known::Done),
             Action::Retry(pick, wait) => {
                 let due_ms = self.now + wait;
-                self.settle(pick, Settlement::Retry { at: time(due_ms) }, |_| Known::Pending { due_ms });
+                self.settle(pick, Settlement::Retry { at: time(due_ms) }, |_| Known::Pending {
+                    due_ms,
+                });
             }
             Action::Hold(pick, wait) => {
                 self.settle(pick, Settlement::Hold { at: time(self.now + wait) }, |known| known);
@@ -488,7 +509,8 @@ impl World {
             Action::Change { ordered } => {
                 self.ordered = ordered;
                 self.ledger.let_go();
-                self.ledger.hold(&SubscribeOptions { ordered, ..SubscribeOptions::default() }, self.now);
+                self.ledger
+                    .hold(&SubscribeOptions { ordered, ..SubscribeOptions::default() }, self.now);
             }
             Action::Crash => self.crash(),
         }
@@ -499,7 +521,8 @@ impl World {
     }
 
     fn replay(&mut self, from: Position, count: u64) {
-        let range: Vec<Position> = self.known.range(from..from + count).map(|(position, _)| *position).collect();
+        let range: Vec<Position> =
+            self.known.range(from..from + count).map(|(position, _)| *position).collect();
         self.ledger.replay(range.iter().copied().collect(), self.now);
         for position in range {
             let known = self.known.get_mut(&position).unwrap();
@@ -532,7 +555,10 @@ impl World {
         assert_eq!(book.attempted(), self.ledger.book().attempted());
         assert_eq!(book.parked(), self.ledger.book().parked());
         self.ledger = Ledger::new(book);
-        self.ledger.hold(&SubscribeOptions { ordered: self.ordered, ..SubscribeOptions::default() }, self.now);
+        self.ledger.hold(
+            &SubscribeOptions { ordered: self.ordered, ..SubscribeOptions::default() },
+            self.now,
+        );
         let due: Vec<(Position, u64)> =
             self.known.keys().map(|position| (*position, self.due_of(*position))).collect();
         for (position, due_ms) in due {

@@ -3,7 +3,12 @@ use super::*;
 use crate::store::Outcome;
 
 fn step(position: Position, ended: Ended, reason: &str) -> Note {
-    let outcome = Outcome { status: 500, reason: reason.to_owned(), body: b"busy".to_vec(), ..Outcome::default() };
+    let outcome = Outcome {
+        status: 500,
+        reason: reason.to_owned(),
+        body: b"busy".to_vec(),
+        ..Outcome::default()
+    };
     Note::Step(Box::new(StepNote { position, ended, attempts: 2, outcome }))
 }
 
@@ -11,7 +16,13 @@ fn state() -> State {
     let mut state = State { routed: 100, ..State::default() };
     state.apply(Record::Declared { stream: 4, topic: Topic::new("default", "main"), budget: 10 });
     let scan = Some(Scan { next: 3, end: None });
-    state.apply(Record::Subscribed { id: 7, stream: 4, name: "default/t".to_owned(), from: 3, scan });
+    state.apply(Record::Subscribed {
+        id: 7,
+        stream: 4,
+        name: "default/t".to_owned(),
+        from: 3,
+        scan,
+    });
     let notes = vec![
         Note::Scanned { scan: None, matched: (3..50).collect() },
         step(4, Ended::Retry { due_ms: 99 }, "slow"),

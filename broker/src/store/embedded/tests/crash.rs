@@ -35,7 +35,10 @@ async fn settlements_are_written_without_being_asked_for() {
     drain(&mut subscription, 10).await;
     let grown = || bench.store.engine.scribe.grown();
     let before = grown();
-    eventually("the journal grows", || grown() > before || bench.store.engine.desk.take_dirty().is_empty()).await;
+    eventually("the journal grows", || {
+        grown() > before || bench.store.engine.desk.take_dirty().is_empty()
+    })
+    .await;
     let after = bench.killed(quiet());
     let mut again = after.all("default/t");
     after.append(events(10..11, "a")).await;
@@ -64,7 +67,10 @@ async fn attempts_parked_letters_and_due_times_survive() {
         assert_eq!(delivery.last.as_ref().unwrap().reason, "once more");
         nothing(&mut again).await;
         let parked = after.store.parked(&ParkedSelection::default(), None, 9).unwrap();
-        assert_eq!((parked.len(), parked[0].last.reason.as_str(), parked[0].attempts), (1, "hopeless", 1));
+        assert_eq!(
+            (parked.len(), parked[0].last.reason.as_str(), parked[0].attempts),
+            (1, "hopeless", 1)
+        );
         assert_eq!(parked[0].last.body, b"busy");
     }
 }
@@ -117,7 +123,12 @@ async fn a_crash_between_snapshot_and_routing_settles_nothing_twice() {
     assert_eq!(drain(&mut subscription, 25).await, (25..50).collect::<Vec<_>>());
     nothing(&mut subscription).await;
     eventually("what the journal settled is forgotten", || {
-        bench.store.engine.durables().iter().all(|durable| durable.with(|ledger| ledger.book().settled().is_empty()))
+        bench
+            .store
+            .engine
+            .durables()
+            .iter()
+            .all(|durable| durable.with(|ledger| ledger.book().settled().is_empty()))
     })
     .await;
 }
@@ -169,7 +180,11 @@ async fn removed_things_stay_removed() {
     assert_eq!(after.store.topics().len(), 1);
     let mut subscription = after.all("default/t");
     after.append(events(5..6, "a")).await;
-    assert_eq!(drain(&mut subscription, 1).await, [5], "a new subscription of an old name starts anew");
+    assert_eq!(
+        drain(&mut subscription, 1).await,
+        [5],
+        "a new subscription of an old name starts anew"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +197,8 @@ async fn redriven_purged_and_replayed_events_survive() {
         next(&mut subscription, 1).await.remove(0).park(failure("no"));
     }
     drain(&mut subscription, 1).await;
-    let only = |id: &str| ParkedSelection { event_id: Some(id.to_owned()), ..ParkedSelection::default() };
+    let only =
+        |id: &str| ParkedSelection { event_id: Some(id.to_owned()), ..ParkedSelection::default() };
     assert_eq!(bench.store.redrive(&only("0")).unwrap(), 1);
     assert_eq!(bench.store.purge(&only("1")).unwrap(), 1);
     assert_eq!(bench.store.replay(&topic(), "default/t", Start::Position(3)).unwrap(), 1);
@@ -211,7 +227,9 @@ async fn kills_at_any_moment_lose_nothing() {
         let after = bench.killed(quiet());
         let mut again = after.all("default/t");
         let mut seen = BTreeSet::new();
-        let missing = |seen: &BTreeSet<usize>| (0..round * 20 + 20).any(|id| !acked.contains(&id) && !seen.contains(&id));
+        let missing = |seen: &BTreeSet<usize>| {
+            (0..round * 20 + 20).any(|id| !acked.contains(&id) && !seen.contains(&id))
+        };
         while missing(&seen) {
             seen.extend(drain(&mut again, 1).await);
         }

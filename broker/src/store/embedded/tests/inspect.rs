@@ -32,7 +32,10 @@ async fn parked_letters_are_listed_page_by_page() {
     }
     assert_eq!(seen.len(), 20);
     assert!(seen.is_sorted());
-    let only = ParkedSelection { subscription: Some("default/b".to_owned()), ..ParkedSelection::default() };
+    let only = ParkedSelection {
+        subscription: Some("default/b".to_owned()),
+        ..ParkedSelection::default()
+    };
     assert_eq!(bench.store.parked(&only, None, 100).unwrap().len(), 10);
     let only = ParkedSelection { event_id: Some("4".to_owned()), ..ParkedSelection::default() };
     let letters = bench.store.parked(&only, None, 100).unwrap();

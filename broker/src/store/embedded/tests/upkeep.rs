@@ -35,7 +35,10 @@ async fn a_slow_subscription_costs_what_it_keeps_not_what_everybody_sent() {
     bench.flush();
     let bench = bench.killed(quiet());
     let mut slow = bench.all("default/slow");
-    assert_eq!(drain(&mut slow, 100).await, (0..100).map(|round| round * 100 + 99).collect::<Vec<_>>());
+    assert_eq!(
+        drain(&mut slow, 100).await,
+        (0..100).map(|round| round * 100 + 99).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -45,7 +48,9 @@ async fn a_used_up_budget_names_who_holds_it_and_service_resumes() {
     let mut subscription = bench.all("default/greedy");
     let refused = loop {
         match bench.store.append(&topic(), events(0..10, "a")).await {
-            Ok(()) => assert!(bench.backlog("default/greedy") < 2000, "the budget is never reached"),
+            Ok(()) => {
+                assert!(bench.backlog("default/greedy") < 2000, "the budget is never reached")
+            }
             Err(error) => break error,
         }
     };
@@ -85,7 +90,10 @@ async fn events_that_keep_moving_use_no_budget() {
 #[tokio::test]
 async fn old_events_expire_though_nobody_reads() {
     let bench = Bench::new(busy());
-    let options = SubscribeOptions { max_age: Some(Duration::from_millis(50)), ..SubscribeOptions::default() };
+    let options = SubscribeOptions {
+        max_age: Some(Duration::from_millis(50)),
+        ..SubscribeOptions::default()
+    };
     let subscription = bench.subscribe_with("default/t", options);
     bench.route(&[(&*subscription, "*")]);
     bench.append(events(0..2000, "a")).await;
