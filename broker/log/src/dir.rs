@@ -1,4 +1,5 @@
 //! The data directory: its lock and its format number.
+
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
@@ -81,12 +82,11 @@ pub(crate) fn read_format(path: &Path, fs: &dyn Fs) -> Result<Option<u32>, OpenE
     file.read_at(&mut text, 0).map_err(OpenError::io("read", &file_path))?;
     let text = String::from_utf8_lossy(&text);
     let mut words = text.split_ascii_whitespace();
-    let version = match (words.next(), words.next().map(str::parse::<u32>), words.next()) {
-        (Some(NAME), Some(Ok(version)), None) => version,
-        _ => {
-            let what = format!("expected \"{NAME} {FORMAT}\", found {text:?}");
-            return Err(OpenError::Foreign { path: file_path, what });
-        }
+    let (Some(NAME), Some(Ok(version)), None) =
+        (words.next(), words.next().map(str::parse::<u32>), words.next())
+    else {
+        let what = format!("expected \"{NAME} {FORMAT}\", found {text:?}");
+        return Err(OpenError::Foreign { path: file_path, what });
     };
     if version > FORMAT {
         return Err(OpenError::Newer { path: file_path, found: version, supported: FORMAT });

@@ -67,6 +67,14 @@ pub enum OpenError {
         /// What was found or missed.
         what: String,
     },
+    /// What it must hold to be opened is unreadable. Nothing was changed.
+    #[error("{} is damaged: {what}; restore it from a copy, or move it away to start without it", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is unreadable.
+        what: String,
+    },
     /// The system refused something.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -86,7 +94,10 @@ impl OpenError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Locked { .. } => true,
-            Self::Newer { .. } | Self::ReadOnly { .. } | Self::Foreign { .. } => false,
+            Self::Newer { .. }
+            | Self::ReadOnly { .. }
+            | Self::Foreign { .. }
+            | Self::Damaged { .. } => false,
             Self::Io { source, .. } => is_full(source),
         }
     }
@@ -170,6 +181,9 @@ pub enum JournalError {
     /// The disk is full. What was appended is still buffered; flush again later.
     #[error("the disk is full")]
     Full,
+    /// The system is out of descriptors or memory. Nothing changed; try again later.
+    #[error("the journal cannot be written for now: {0}")]
+    Busy(String),
     /// The record is larger than [`Journal::MAX_RECORD`](crate::Journal::MAX_RECORD).
     #[error("the record is larger than the journal takes")]
     TooLarge,
@@ -182,7 +196,7 @@ impl JournalError {
     /// Whether the same call may succeed later without anyone acting.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full)
+        matches!(self, Self::Full | Self::Busy(_))
     }
 }
 

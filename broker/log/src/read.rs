@@ -49,7 +49,7 @@ impl Catalog {
         records: &mut Vec<Record>,
     ) -> io::Result<()> {
         self.shelf.take_out(volume);
-        let span = volume.from_offset(self.fs.as_ref(), from)?;
+        let span = volume.span_from_offset(self.fs.as_ref(), from)?;
         let chunk = (*left as u64).saturating_add(MARK_BYTES).min(MOST_CHUNK);
         let mut scanner = Scanner::new(span.file, volume.head.tag, span.range, in_memory(chunk));
         let mut next = from;
@@ -159,7 +159,7 @@ impl Catalog {
     }
 
     fn first_since(&self, volume: &Volume, time_ms: u64) -> io::Result<Option<u64>> {
-        let span = volume.from_time(self.fs.as_ref(), time_ms)?;
+        let span = volume.span_from_time(self.fs.as_ref(), time_ms)?;
         let mut scanner = Scanner::new(span.file, volume.head.tag, span.range, in_memory(NEAR));
         while let Some(found) = scanner.next()? {
             match found {

@@ -140,7 +140,7 @@ impl Volume {
     }
 
     /// From the place to look for `offset`, to the end of what is durable.
-    pub(crate) fn from_offset(&self, fs: &dyn Fs, offset: u64) -> io::Result<Span> {
+    pub(crate) fn span_from_offset(&self, fs: &dyn Fs, offset: u64) -> io::Result<Span> {
         self.with_open(fs, |open, contents| {
             let mark = open.marks.partition_point(|mark| mark.offset <= offset).saturating_sub(1);
             let start = open.marks.get(mark).map_or(FIRST_RECORD, |mark| mark.position);
@@ -149,7 +149,7 @@ impl Volume {
     }
 
     /// From the place to look for the first record accepted at or after `time_ms`, to the end.
-    pub(crate) fn from_time(&self, fs: &dyn Fs, time_ms: u64) -> io::Result<Span> {
+    pub(crate) fn span_from_time(&self, fs: &dyn Fs, time_ms: u64) -> io::Result<Span> {
         self.with_open(fs, |open, contents| {
             let mark =
                 open.marks.partition_point(|mark| mark.time_before < time_ms).saturating_sub(1);
