@@ -233,7 +233,7 @@ fn estimate(marks: &[Mark], end: Mark, live: &RoaringTreemap) -> u64 {
         let records = u64::from(next.ordinal.saturating_sub(mark.ordinal)).max(1);
         let count = live.range_cardinality(mark.offset..next.offset).min(records);
         let bytes = next.position.saturating_sub(mark.position);
-        sum = sum.saturating_add(bytes.saturating_mul(count) / records);
+        sum = sum.saturating_add(bytes.saturating_mul(count).checked_div(records).unwrap_or(bytes));
     }
     sum
 }

@@ -1,6 +1,7 @@
 //! What a person asks and does.
 
 use super::*;
+use crate::store::Settlement;
 
 async fn park_all(subscription: &mut Box<dyn Subscription>, count: usize) {
     let mut parked = 0;
