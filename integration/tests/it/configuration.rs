@@ -64,7 +64,7 @@ async fn a_start_on_a_broken_file_fails_with_file_line_and_field() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("bad.yaml") && text.contains("missing field(s): spec.broker"), "{text}");
+    assert!(text.contains("bad.yaml:5:1: spec.broker: missing field(s)"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

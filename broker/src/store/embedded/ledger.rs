@@ -9,9 +9,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use roaring::RoaringTreemap;
 
+pub(super) use self::dropping::Dropped;
 use super::book::{Book, Brief, Ended, Note, Scan, StepNote};
 use super::sync::millis;
-use crate::store::{Outcome, Position, Settlement, Stage, SubscribeOptions};
+use crate::store::{Outcome, Position, Settlement, SubscribeOptions};
+
+mod dropping;
 
 /// Events that may lie ready for one subscription: enough to keep the largest sensible parallelism busy while the
 /// next ones are read.
@@ -70,15 +73,6 @@ pub(super) enum Settled {
     Released,
     /// The event was no longer in flight.
     Ignored,
-}
-
-/// How many events something ended that nobody delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dropped {
-    /// Past `max-age` or `max-backlog`.
-    pub(super) expired: u64,
-    /// Damaged or gone from the disk.
-    pub(super) lost: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,23 +351,6 @@ impl<T> Ledger<T> {
         self.check_counts();
     }
 
-    /// Whether events are expired by age, and by which.
-    pub(super) fn max_age_ms(&self) -> Option<u64> {
-        self.max_age_ms
-    }
-
-    /// Expires what stands before `position` and is not in flight.
-    pub(super) fn expire_before(&mut self, position: Position, now_ms: u64) {
-        let old: Vec<Position> =
-            self.book.pending().iter().take_while(|have| *have < position).collect();
-        for position in old {
-            if self.places.get(&position) != Some(&Place::InFlight) {
-                self.expire(position, now_ms);
-            }
-        }
-        self.check_counts();
-    }
-
     /// The router has passed everything the journal settled before the restart.
     pub(super) fn forget_settled(&mut self) {
         self.book.forget_settled();
@@ -393,11 +370,6 @@ impl<T> Ledger<T> {
     /// Whether notes were dropped, so that only a snapshot can record what they told; asks once.
     pub(super) fn take_overflowed(&mut self) -> bool {
         std::mem::take(&mut self.overflowed)
-    }
-
-    /// What ended without delivery since the last call.
-    pub(super) fn take_dropped(&mut self) -> Dropped {
-        std::mem::take(&mut self.dropped)
     }
 
     /// Panics when the parts contradict each other. Walks everything, unlike the cheap check after every step.
@@ -567,52 +539,6 @@ impl<T> Ledger<T> {
         outcome.body.truncate(Outcome::MAX_BODY);
         outcome.reason.truncate(outcome.reason.floor_char_boundary(Outcome::MAX_REASON));
         self.record(Note::Step(Box::new(StepNote { position, ended, attempts, outcome })));
-    }
-
-    /// The event cannot be read: nobody will ever deliver it, and the record says so.
-    fn lose(&mut self, position: Position, now_ms: u64) {
-        self.leave_place(position);
-        self.dropped.lost += 1;
-        let reason = "the stored event is damaged or gone".to_owned();
-        let outcome =
-            Outcome { at_ms: now_ms, stage: Stage::Subscriber, reason, ..Outcome::default() };
-        let attempts = self.attempts(position);
-        self.record(Note::Step(Box::new(StepNote {
-            position,
-            ended: Ended::Ack,
-            attempts,
-            outcome,
-        })));
-    }
-
-    fn expire(&mut self, position: Position, now_ms: u64) {
-        self.leave_place(position);
-        self.dropped.expired += 1;
-        self.record(Note::Expired { position, at_ms: now_ms });
-    }
-
-    /// For events that are not in flight.
-    fn leave_place(&mut self, position: Position) {
-        if let Some(Place::Waiting { due_ms }) = self.places.remove(&position) {
-            self.waiting.remove(&(due_ms, position));
-        }
-    }
-
-    /// Expires the oldest events beyond the backlog limit.
-    fn trim(&mut self, now_ms: u64) {
-        let Some(max) = self.max_backlog else { return };
-        let excess = (self.book.pending_len() - self.in_flight).saturating_sub(max);
-        if excess == 0 {
-            return;
-        }
-        let excess = usize::try_from(excess).unwrap_or(usize::MAX);
-        let flying = |position: &Position| self.places.get(position) == Some(&Place::InFlight);
-        let oldest: Vec<Position> =
-            self.book.pending().iter().filter(|position| !flying(position)).take(excess).collect();
-        for position in oldest {
-            self.expire(position, now_ms);
-        }
-        self.check_counts();
     }
 
     fn parked_of(&self, positions: &RoaringTreemap) -> RoaringTreemap {
