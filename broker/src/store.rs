@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime};
 use broker_event::Event;
 use futures_util::future::BoxFuture;
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod contract;
 pub mod embedded;
 pub mod memory;
 

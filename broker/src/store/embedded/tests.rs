@@ -8,6 +8,7 @@ use tokio::time::{interval, timeout};
 use super::*;
 use crate::store::{Delivery, Outcome, Slot};
 
+mod contract;
 mod crash;
 mod inspect;
 mod upkeep;
