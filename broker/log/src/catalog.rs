@@ -1,5 +1,6 @@
 //! What the writer, the readers and the cleaner of an open log share.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -53,10 +54,17 @@ impl Catalog {
         Arc::make_mut(&mut *volumes).push(volume);
     }
 
-    /// Puts `new` in the place of `old`, which stand side by side.
-    pub(crate) fn replace(&self, old: &[Arc<Volume>], new: Option<Arc<Volume>>) {
+    /// Puts `new` in the place of `old`, which stand side by side, if `on_disk` did so in the directory. Meanwhile nobody
+    /// gets the list: a reader who finds another file than the list says can count on a newer list.
+    pub(crate) fn replace(
+        &self,
+        old: &[Arc<Volume>],
+        new: Option<Arc<Volume>>,
+        on_disk: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let is_old = |volume: &Arc<Volume>| old.iter().any(|old| Arc::ptr_eq(old, volume));
         let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
+        on_disk()?;
         let list = Arc::make_mut(&mut *volumes);
         let place = list.iter().position(is_old);
         list.retain(|volume| !is_old(volume));
@@ -65,6 +73,7 @@ impl Catalog {
         }
         drop(volumes);
         self.shelf.forget(old);
+        Ok(())
     }
 
     /// The next durable offset.

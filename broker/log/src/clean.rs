@@ -6,6 +6,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use roaring::RoaringTreemap;
@@ -139,13 +140,19 @@ impl Catalog {
         if run.is_empty() || (run.len() == 1 && !run.iter().all(Candidate::is_thin)) {
             return Ok(());
         }
-        let made = self.write_live(&run);
-        if made.is_err() {
-            drop(self.fs.remove(&self.dir.join("clean.tmp")));
-        }
-        let made = Arc::new(made?);
+        let tmp = self.dir.join("clean.tmp");
         let old: Vec<_> = run.iter().map(|candidate| Arc::clone(&candidate.volume)).collect();
-        self.replace(&old, Some(Arc::clone(&made)));
+        let made = self.write_live(&run, &tmp).and_then(|(made, marks)| {
+            let (path, made) = (made.path(), Arc::new(made));
+            self.replace(&old, Some(Arc::clone(&made)), || self.fs.rename(&tmp, &path))
+                .map_err(CleanError::io("replace", &path))?;
+            Ok((made, marks))
+        });
+        if made.is_err() {
+            drop(self.fs.remove(&tmp));
+        }
+        let (made, marks) = made?;
+        self.write_index(&made, &marks);
         self.fs.sync_dir(&self.dir).map_err(CleanError::io("sync", &self.dir))?;
         cleaned.rewritten = cleaned.rewritten.saturating_add(old.len());
         let before = old.iter().fold(0_u64, |sum, volume| sum.saturating_add(volume.size()));
@@ -158,7 +165,8 @@ impl Catalog {
     }
 
     fn delete(&self, volume: &Arc<Volume>, cleaned: &mut Cleaned) -> Result<(), CleanError> {
-        self.replace(std::slice::from_ref(volume), None);
+        self.replace(std::slice::from_ref(volume), None, || Ok(()))
+            .map_err(CleanError::io("remove", &volume.path()))?;
         self.remove(volume)?;
         cleaned.deleted = cleaned.deleted.saturating_add(1);
         cleaned.freed_bytes = cleaned.freed_bytes.saturating_add(volume.size());
@@ -177,32 +185,30 @@ impl Catalog {
         Ok(())
     }
 
-    /// Writes what is live in `run` under the first one's name. The name is not yet durable.
-    fn write_live(&self, run: &[Candidate]) -> Result<Volume, CleanError> {
+    /// Writes what is live in `run` to `tmp`: the segment it becomes by taking the first one's name, and its marks.
+    fn write_live(&self, run: &[Candidate], tmp: &Path) -> Result<(Volume, Vec<Mark>), CleanError> {
         let first = run.first().expect("a run to rewrite has segments");
         let end = run.last().map(|last| last.volume.end());
         let head = Head { tag: record::random_tag(), base: first.volume.head.base, end };
-        let tmp = self.dir.join("clean.tmp");
-        let file = self.fs.create(&tmp).map_err(CleanError::io("create", &tmp))?;
+        let file = self.fs.create(tmp).map_err(CleanError::io("create", tmp))?;
         let mut copy = Copy::new(file, head);
         for candidate in run {
             self.copy_live(candidate, &mut copy)?;
         }
-        copy.write().and_then(|()| copy.file.sync_all()).map_err(CleanError::io("write", &tmp))?;
-        let path = first.volume.path();
-        self.fs.rename(&tmp, &path).map_err(CleanError::io("replace", &path))?;
-        let (contents, marks) = (copy.contents, copy.marks);
-        let size = contents.position;
-        let made = Volume::sealed(&self.dir, head, contents, size);
-        let subject = Subject { tag: head.tag, size };
-        let index_path = made.index_path();
+        copy.write().and_then(|()| copy.file.sync_all()).map_err(CleanError::io("write", tmp))?;
+        let size = copy.contents.position;
+        Ok((Volume::sealed(&self.dir, head, copy.contents, size), copy.marks))
+    }
+
+    fn write_index(&self, made: &Volume, marks: &[Mark]) {
+        let (path, subject) =
+            (made.index_path(), Subject { tag: made.head.tag, size: made.size() });
         let written = made.with_contents(|contents| {
-            index::write(self.fs.as_ref(), &index_path, subject, contents, &marks)
+            index::write(self.fs.as_ref(), &path, subject, contents, marks)
         });
         if let Err(error) = written {
-            tracing::warn!(path = %index_path.display(), %error, "cannot write the index; the next start scans");
+            tracing::warn!(path = %path.display(), %error, "cannot write the index; the next start scans");
         }
-        Ok(made)
     }
 
     fn copy_live(&self, candidate: &Candidate, copy: &mut Copy) -> Result<(), CleanError> {

@@ -263,4 +263,5 @@ impl Journal {
 const KEPT_BUFFER: usize = 1 << 20;
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "sizes and seeds of tests are small")]
 mod tests;

@@ -354,4 +354,5 @@ impl<T: Send + 'static> Drop for Inner<T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "sizes and seeds of tests are small")]
 mod tests;

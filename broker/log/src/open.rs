@@ -94,6 +94,10 @@ fn remove_superseded(
     for (base, size) in candidates {
         let path = segment::path(dir, base);
         if base < covered {
+            if recovery.superseded == 0 {
+                // The name of the one that stands for it may not be durable yet.
+                fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+            }
             fs.remove(&path).map_err(OpenError::io("remove", &path))?;
             recovery.superseded = recovery.superseded.saturating_add(1);
             continue;
@@ -161,9 +165,10 @@ impl Opened {
         if next_base.is_none() {
             // Nothing tells how many offsets the unreadable end had; none of them may be given out again.
             let unread = size.saturating_sub(scanned.contents.position);
+            // Nor may its name: the new segment must not take its place.
             let next = head
                 .end
-                .unwrap_or(0)
+                .unwrap_or_else(|| base.saturating_add(1))
                 .max(scanned.contents.next.saturating_add(most_records(unread)));
             scanned.contents.next = next;
             if let Some(hole) = scanned

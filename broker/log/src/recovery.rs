@@ -78,7 +78,7 @@ pub(crate) fn scan(
 
 /// Carries out a repair and makes it durable. Nothing may be acknowledged before this returned.
 pub(crate) fn mend(file: &dyn File, tag: u64, repair: &Repair) -> io::Result<()> {
-    if !repair.gaps.is_empty() {
+    if *repair != Repair::default() {
         // A gap record says that everything before it is durable.
         file.sync_data()?;
     }

@@ -452,10 +452,11 @@ async fn closing_tells_holders_and_refuses_senders() {
     let bench = Bench::new(quiet());
     let mut subscription = bench.all("default/t");
     let store = Arc::clone(&bench.store);
-    let waiting = tokio::spawn(async move { subscription.next(1).await.err() });
     let closing = Arc::clone(&store);
-    tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), Some(StoreError::Closed));
+    let close = tokio::task::spawn_blocking(move || closing.close());
+    let (told, closed) = tokio::join!(subscription.next(1), close);
+    closed.unwrap();
+    assert_eq!(told.err(), Some(StoreError::Closed));
     let refused = store.append(&topic(), events(0..1, "a")).await.unwrap_err();
     assert!(refused.is_retryable(), "{refused}");
     assert!(store.unhealthy().is_some());

@@ -16,10 +16,11 @@ fn several(options: Options) -> (FaultyFs, BTreeMap<u64, Record>) {
 fn sealed() -> (FaultyFs, BTreeMap<u64, Record>) {
     let (fs, mut written) = several(SMALL);
     let rig = Rig::open(&fs, SMALL);
-    for seed in 6..8 {
-        written.extend(by_offset(records_of(&entry(seed, &[600]), rig.append(seed, 600))));
+    for (seed, size) in [(6, 500), (7, 100)] {
+        written.extend(by_offset(records_of(&entry(seed, &[size]), rig.append(seed, size))));
     }
-    assert_eq!(rig.log.segments().len(), 2);
+    let bases: Vec<u64> = rig.log.segments().iter().map(|segment| segment.base).collect();
+    assert_eq!(bases, [0, 7]);
     (fs, written)
 }
 
@@ -123,19 +124,24 @@ fn damage_to_many_records_is_told_with_all_their_offsets() {
 }
 
 #[test]
-fn a_segment_that_lost_its_end_says_which_offsets_are_missing() {
+fn a_segment_cut_within_a_record_says_which_offsets_are_missing() {
     let (fs, written) = sealed();
     let whole = fs.read_raw(&segment(0)).unwrap();
     for size in 0..whole.len() {
         let bad = copy(&fs);
         bad.write_raw(&segment(0), &whole[..size]);
         let rig = Rig::open(&bad, SMALL);
-        let found = check_agrees(&rig);
-        let missing: Vec<u64> =
-            written.keys().copied().filter(|offset| !found.contains_key(offset)).collect();
+        // Those behind are in the next segment.
+        let mut found = check_agrees(&rig);
+        let behind = found.split_off(&7);
+        assert_eq!(behind.len(), 1);
+        let missing: Vec<u64> = (0..7).filter(|offset| !found.contains_key(offset)).collect();
         let told: Vec<u64> =
             rig.log.damage().iter().flat_map(|damage| damage.offsets.clone()).collect();
-        assert_eq!(told, missing, "{size} bytes left");
+        // A file that ends where a record does says nothing of those behind: cleaning may have taken them.
+        let ends = found.values().map(|record| record.payload.len() + 40).sum::<usize>() + 128;
+        let expected = if size <= ends { Vec::new() } else { missing };
+        assert_eq!(told, expected, "{size} bytes left");
         assert!(found.iter().all(|(offset, record)| written.get(offset) == Some(record)));
         assert_eq!(rig.append(9, 9), 8, "{size} bytes left");
     }
@@ -178,7 +184,7 @@ fn an_empty_newest_segment_whose_header_is_lost_is_not_taken_for_the_next() {
         drop(rig);
         // As rotation leaves it if no record followed.
         let newest = Rig::open(&fs, SMALL).log.segments().pop().unwrap();
-        assert_eq!(newest.base, 15);
+        assert!(newest.base < 20 && newest.end == 20);
         let bad = copy(&fs);
         bad.write_raw(&segment(20), &left);
         let rig = Rig::open(&bad, SMALL);

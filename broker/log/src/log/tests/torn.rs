@@ -15,13 +15,13 @@ struct Torn {
 }
 
 impl Torn {
-    fn new(options: Options, entries: Vec<Entry<u64>>) -> Self {
+    fn new(options: Options, entries: &[Entry<u64>]) -> Self {
         let fs = disk();
         let rig = Rig::open(&fs, options);
         let mut acknowledged: Vec<Record> =
             (0..3).flat_map(|seed| records_of(&entry(seed, &[40]), rig.append(seed, 40))).collect();
         fs.record_crashes();
-        let told = rig.group(entries.clone());
+        let told = rig.group(entries.to_vec());
         let held = Entry { tag: HOLD, ..entry(HOLD, &[1]) };
         acknowledged.extend(records_of(&held, told[0].commit.first_offset));
         let size: usize = entries
@@ -82,11 +82,12 @@ impl Torn {
         let images = self.image.crash(Crash::LastWrite(0));
         let before = images.read_raw(&segment(0)).unwrap();
         let after = crashed.read_raw(&segment(0)).unwrap();
-        let same = before.iter().zip(&after).take_while(|(before, after)| before == after).count();
+        let written = |(before, after): (&u8, &u8)| before != after;
+        let last = before.iter().zip(&after).rposition(written)?;
         let mut at = self.position as usize;
         let records = self.entries.iter().flatten();
         let begun = records.take_while(|record| {
-            let begun = at < same;
+            let begun = at <= last;
             at += record.payload.len() + 40;
             begun
         });
@@ -100,7 +101,7 @@ fn mixed() -> Vec<Entry<u64>> {
 
 #[test]
 fn a_write_torn_at_any_byte_loses_only_what_was_not_acknowledged() {
-    let torn = Torn::new(ONE, mixed());
+    let torn = Torn::new(ONE, &mixed());
     for kept in 0..=torn.size() {
         torn.check(&torn.image.crash(Crash::LastWrite(kept)), &format!("{kept} bytes kept"));
     }
@@ -108,7 +109,7 @@ fn a_write_torn_at_any_byte_loses_only_what_was_not_acknowledged() {
 
 #[test]
 fn a_file_that_ends_at_any_byte_loses_only_what_was_not_acknowledged() {
-    let torn = Torn::new(ONE, mixed());
+    let torn = Torn::new(ONE, &mixed());
     let whole = torn.image.crash(Crash::Everything).read_raw(&segment(0)).unwrap();
     for size in torn.position..=torn.position + torn.size() as u64 {
         let crashed = torn.image.crash(Crash::Everything);
@@ -119,7 +120,7 @@ fn a_file_that_ends_at_any_byte_loses_only_what_was_not_acknowledged() {
 
 #[test]
 fn any_stretch_of_a_group_may_be_missing() {
-    let torn = Torn::new(ONE, mixed());
+    let torn = Torn::new(ONE, &mixed());
     let whole = torn.image.crash(Crash::Everything).read_raw(&segment(0)).unwrap();
     let group = torn.position as usize..torn.position as usize + torn.size();
     for length in [1, 16, 40, 100, 200] {
@@ -136,7 +137,7 @@ fn any_stretch_of_a_group_may_be_missing() {
 #[test]
 fn pages_of_a_group_may_come_in_any_order() {
     let entries = (20..40).map(|seed| entry(seed, &[100, 300, 200][..seed as usize % 3 + 1]));
-    let torn = Torn::new(ONE, entries.collect());
+    let torn = Torn::new(ONE, &entries.collect::<Vec<_>>());
     let pages = torn.image.unsynced_pages();
     assert!(pages > 8);
     for page in 0..pages {
@@ -152,7 +153,7 @@ fn pages_of_a_group_may_come_in_any_order() {
 fn a_group_that_grows_the_file_may_be_torn_too() {
     // Larger than what is zeroed ahead, so its place is only reserved.
     let entries = vec![entry(10, &[100 << 10, 100 << 10]), entry(11, &[200 << 10])];
-    let torn = Torn::new(ONE, entries);
+    let torn = Torn::new(ONE, &entries);
     for seed in 0..20 {
         torn.check(&torn.image.crash(Crash::Random(seed)), &format!("seed {seed}"));
     }
@@ -163,7 +164,7 @@ fn a_group_that_grows_the_file_may_be_torn_too() {
 
 #[test]
 fn a_crash_during_the_repair_is_repaired() {
-    let torn = Torn::new(ONE, mixed());
+    let torn = Torn::new(ONE, &mixed());
     for kept in (0..=torn.size()).step_by(7) {
         // Killed: what was written is in memory, and the next start builds upon it.
         let killed = torn.image.crash(Crash::LastWrite(kept));
@@ -194,7 +195,7 @@ fn unsynced_copy(torn: &Torn, kept: usize) -> FaultyFs {
 
 #[test]
 fn a_torn_end_is_reported_once() {
-    let torn = Torn::new(ONE, mixed());
+    let torn = Torn::new(ONE, &mixed());
     let crashed = torn.image.crash(Crash::LastWrite(torn.size() - 10));
     let rig = Rig::open(&crashed, ONE);
     let last = torn.entries.last().unwrap()[0].offset;
