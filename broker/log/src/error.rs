@@ -98,7 +98,7 @@ impl OpenError {
             | Self::ReadOnly { .. }
             | Self::Foreign { .. }
             | Self::Damaged { .. } => false,
-            Self::Io { source, .. } => is_full(source),
+            Self::Io { source, .. } => is_passing(source),
         }
     }
 
@@ -207,9 +207,12 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Full, or out of descriptors or memory: passes without anyone repairing anything.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
+    is_full(error) || error.kind() == io::ErrorKind::OutOfMemory || lacks_descriptor(error)
+}
+
+/// The process or the system has too many files open: what needed one more was not even begun.
+pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    is_full(error)
-        || error.kind() == io::ErrorKind::OutOfMemory
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

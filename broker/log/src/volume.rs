@@ -107,18 +107,15 @@ impl Volume {
         }
     }
 
-    /// Marks it as complete and gives back the room behind its records.
+    /// Marks it as complete. Its file was cut behind the last record.
     pub(crate) fn seal(&self) -> io::Result<()> {
         let mut body = self.body();
         body.sealed = true;
         body.size = body.contents.position;
         let file = body.open.as_ref().map(|open| Arc::clone(&open.file));
-        let size = body.size;
         drop(body);
-        let Some(file) = file else { return Ok(()) };
-        file.set_len(size)?;
         // Later steps of cleaning rely on sealed files having no zeros at their end.
-        file.sync_all()
+        file.map_or(Ok(()), |file| file.sync_all())
     }
 
     /// Writes the index of a sealed segment. A failure costs a scan at the next open.

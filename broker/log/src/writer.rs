@@ -10,7 +10,7 @@ use std::vec;
 
 use crate::catalog::Catalog;
 use crate::contents::Contents;
-use crate::error::{AppendError, is_full, is_passing};
+use crate::error::{AppendError, is_full, is_passing, lacks_descriptor};
 use crate::fs::{File, Fs};
 use crate::log::{Commit, Entry};
 use crate::open::Active;
@@ -71,9 +71,11 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
     pub(crate) fn run(mut self, queue: &Queue<T>) {
         let _last_words = LastWords { catalog: &self.catalog.clone(), queue };
         if self.active.is_none() {
-            // So that the first append finds its segment. If it fails, that append will say so.
-            let opened = self.create(self.next);
-            self.active = opened.ok();
+            // So that the first append finds its segment. What passes may have passed by then.
+            match self.create(self.next) {
+                Ok(active) => self.active = Some(active),
+                Err(trouble) => drop(self.judge(trouble)),
+            }
         }
         let mut entries = Vec::new();
         while queue.take(&mut entries) {
@@ -167,23 +169,30 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
         if let Some(reason) = self.catalog.failed() {
             return Err(AppendError::Failed(reason.to_owned()));
         }
-        if let Some(active) = &self.active {
+        if let Some(active) = &mut self.active {
             let fits = active.position.saturating_add(size) <= self.catalog.segment_bytes;
             // A segment holds at least one entry, however large.
             if fits || active.position == FIRST_RECORD {
                 return Ok(());
             }
+            // The next segment may need the room behind the records.
+            let cut = active.file.set_len(active.position);
+            active.zeroed = active.position;
+            cut.map_err(|error| self.judge(Trouble::passing(error)))?;
         }
-        let created = self.create(self.next).map_err(|error| self.judge(error))?;
-        if let Some(full) = self.active.replace(created) {
+        // From here on the full segment takes no more, even if there is no next one for now: that one is called after its
+        // first offset, and its name may be on disk already.
+        if let Some(full) = self.active.take() {
             full.volume.seal().map_err(|error| self.judge(Trouble::Final(error)))?;
             full.volume.write_index(self.catalog.fs.as_ref());
             self.catalog.shelf.keep(&full.volume);
         }
+        self.active = Some(self.create(self.next).map_err(|error| self.judge(error))?);
         Ok(())
     }
 
-    /// Makes a segment. Its header and its name are durable before it takes records.
+    /// Makes a segment. Its header and its name are durable before it takes records. After a failure that passes it is made
+    /// anew, in place of what was left.
     fn create(&mut self, base: u64) -> Result<Active, Trouble> {
         let fs = Arc::clone(&self.catalog.fs);
         let head = Head::new(base);
@@ -210,7 +219,7 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
             drop(fs.remove(&tmp));
             return Err(Trouble::passing(error));
         }
-        fs.sync_dir(&self.catalog.dir).map_err(Trouble::Final)?;
+        fs.sync_dir(&self.catalog.dir).map_err(Trouble::of_sync_dir)?;
         self.ahead = FIRST_AHEAD;
         let open = Open { file: Arc::clone(&file), marks: Vec::new() };
         let contents = Contents::new(base, FIRST_RECORD);
@@ -270,6 +279,11 @@ impl Trouble {
     /// Of a step that left nothing behind.
     fn passing(error: io::Error) -> Self {
         if is_passing(&error) { Self::Passing } else { Self::Final(error) }
+    }
+
+    /// Of a directory's sync, which may lack the descriptor it begins with.
+    fn of_sync_dir(error: io::Error) -> Self {
+        if lacks_descriptor(&error) { Self::Passing } else { Self::Final(error) }
     }
 }
 

@@ -216,7 +216,7 @@ const ON_PURPOSE: &[(&str, u16)] = &[
 async fn requests_are_answered_as_knatives_broker_answered_them() {
     let world = World::new();
     let vectors: Vec<serde_json::Value> =
-        serde_json::from_str(include_str!("../../tests/ingress.json")).unwrap();
+        serde_json::from_str(include_str!("../../event/tests/ingress.json")).unwrap();
     let mut wrong = Vec::new();
     for case in &vectors {
         let name = case["name"].as_str().unwrap();

@@ -182,7 +182,7 @@ struct Shared {
     calls: u64,
     by_kind: BTreeMap<Call, u64>,
     faults: Vec<Fault>,
-    struck: u64,
+    struck: Vec<Call>,
     images: Option<Vec<Image>>,
     hooks: Vec<(Call, Hook)>,
     locks: BTreeSet<PathBuf>,
@@ -276,10 +276,10 @@ impl FaultyFs {
         self.shared().faults.clear();
     }
 
-    /// How many calls failed because they were told to.
+    /// Which calls failed because they were told to, oldest first.
     #[must_use]
-    pub fn struck(&self) -> u64 {
-        self.shared().struck
+    pub fn struck(&self) -> Vec<Call> {
+        self.shared().struck.clone()
     }
 
     /// Limits the bytes of all files together: what goes beyond fails with [`io::ErrorKind::StorageFull`], a write after
@@ -403,7 +403,7 @@ impl Shared {
     fn take_fault(&mut self, call: Call) -> Option<Fault> {
         let number = self.calls;
         let place = self.faults.iter().position(|fault| fault.strikes(number, call))?;
-        self.struck = self.struck.saturating_add(1);
+        self.struck.push(call);
         match self.faults.get(place) {
             Some(fault) if fault.always => Some(fault.clone()),
             _ => Some(self.faults.remove(place)),

@@ -16,6 +16,7 @@ mod appends;
 mod bits;
 mod cleaning;
 mod crash;
+mod faults;
 mod torn;
 
 const DIR: &str = "/data/log";
