@@ -13,6 +13,7 @@ use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::oracle::{Oracle, payload};
@@ -22,10 +23,14 @@ use crate::oracle::{Oracle, payload};
 pub(crate) enum Pace {
     /// The next request of a connection follows its last answer.
     Closed,
-    /// So many requests a second over all connections, whether or not answers come; latency counts from the moment a
-    /// request was due, so that a stall is charged to every request it delays.
+    /// So many requests a second, whether or not answers come; a free connection takes the next. Latency counts from the
+    /// moment a request was due, so that a stall is charged to every request it delays.
     Open(f64),
 }
+
+/// How often the requests that have become due are handed to the connections: finer than the millisecond that tokio's timers
+/// resolve, which would otherwise be charged to the server, and coarse enough to cost the machine little.
+const TICK: Duration = Duration::from_micros(200);
 
 /// When a load ends.
 #[derive(Clone, Copy, Debug)]
@@ -108,14 +113,18 @@ impl Load {
         connect(&self.address).await.with_context(|| format!("connect to {}", self.address))?;
         let first = ids.sent();
         let start = Instant::now();
-        let shares = (0..self.connections).map(|index| {
+        let schedule = match self.pace {
+            Pace::Closed => None,
+            Pace::Open(rate) => Some(Schedule::run(start, rate, self.until)),
+        };
+        let shares = (0..self.connections).map(|_| {
             let worker = Worker {
                 load: self.clone(),
                 ids: ids.clone(),
                 oracle: oracle.clone(),
                 first,
                 start,
-                index,
+                schedule: schedule.clone(),
             };
             tokio::task::spawn(worker.run())
         });
@@ -147,28 +156,90 @@ async fn connect(address: &str) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
+/// Hands out the requests of an open loop as they become due.
+#[derive(Debug)]
+struct Schedule {
+    start: Instant,
+    rate: f64,
+    /// A permit for each request that is due and not yet taken.
+    due: Semaphore,
+    taken: AtomicU64,
+}
+
+impl Schedule {
+    /// Starts handing out requests, until the load is over.
+    fn run(start: Instant, rate: f64, until: Until) -> Arc<Self> {
+        let due = Semaphore::new(0);
+        let schedule = Arc::new(Self { start, rate, due, taken: AtomicU64::new(0) });
+        let pacer = Arc::clone(&schedule);
+        // A thread of its own: it sleeps finer than tokio does. It ends with the load, which has an end.
+        std::thread::spawn(move || pacer.pace(until));
+        schedule
+    }
+
+    fn pace(&self, until: Until) {
+        let mut given = 0;
+        while !self.due.is_closed() {
+            let elapsed = self.start.elapsed();
+            let wanted = match until {
+                Until::Elapsed(span) => self.count(elapsed.min(span)),
+                Until::Count(count) => self.count(elapsed).min(count),
+            };
+            self.due.add_permits(usize::try_from(wanted.saturating_sub(given)).unwrap_or_default());
+            given = given.max(wanted);
+            let over = match until {
+                Until::Elapsed(span) => elapsed >= span,
+                Until::Count(count) => given >= count,
+            };
+            // What is due is still taken: closing at once would drop it.
+            if over && self.taken.load(Ordering::SeqCst) >= given {
+                self.due.close();
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate times seconds of a load fits"
+    )]
+    fn count(&self, elapsed: Duration) -> u64 {
+        (elapsed.as_secs_f64() * self.rate) as u64
+    }
+
+    /// Waits for the next request and says when it was due; `None` when there are no more.
+    async fn next(&self) -> Option<Instant> {
+        self.due.acquire().await.ok()?.forget();
+        let number = self.taken.fetch_add(1, Ordering::SeqCst);
+        #[expect(clippy::cast_precision_loss, reason = "a load has fewer requests than 2^53")]
+        let after = Duration::from_secs_f64((number + 1) as f64 / self.rate);
+        Some(self.start + after)
+    }
+}
+
 struct Worker {
     load: Load,
     ids: Arc<Ids>,
     oracle: Arc<Oracle>,
     first: u64,
     start: Instant,
-    index: usize,
+    /// Of an open loop.
+    schedule: Option<Arc<Schedule>>,
 }
 
 impl Worker {
     async fn run(self) -> Share {
         let mut share = Share { accepted: 0, refused: 0, latency: histogram() };
         let mut sender = None;
-        let mut turn = 0_u32;
-        while let Some(due) = self.due(turn).await {
-            turn = turn.saturating_add(1);
+        while let Some(due) = self.due().await {
             let id = self.ids.next();
             if let Until::Count(count) = self.load.until
                 && id.saturating_sub(self.first) >= count
             {
                 break;
             }
+            self.oracle.sending(id);
             let status = self.post(&mut sender, id).await;
             if status == Some(202) {
                 self.oracle.accepted(id);
@@ -183,22 +254,15 @@ impl Worker {
         share
     }
 
-    /// Waits for this connection's next turn and says when it was due; `None` when the time is up.
-    async fn due(&self, turn: u32) -> Option<Instant> {
-        let due = match self.load.pace {
-            Pace::Closed => Instant::now(),
-            Pace::Open(rate) => {
-                let connections = u32::try_from(self.load.connections).unwrap_or(1);
-                let between = Duration::from_secs_f64(f64::from(connections) / rate);
-                let offset = u32::try_from(self.index).unwrap_or(0);
-                let due = self.start + between * turn + between * offset / connections;
-                tokio::time::sleep_until(due).await;
-                due
-            }
-        };
+    /// Waits for this connection's next request and says when it was due; `None` when there are no more.
+    async fn due(&self) -> Option<Instant> {
+        if let Some(schedule) = &self.schedule {
+            return schedule.next().await;
+        }
+        let now = Instant::now();
         match self.load.until {
-            Until::Elapsed(span) if due.duration_since(self.start) >= span => None,
-            _ => Some(due),
+            Until::Elapsed(span) if now.duration_since(self.start) >= span => None,
+            _ => Some(now),
         }
     }
 

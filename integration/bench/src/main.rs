@@ -29,7 +29,7 @@ struct Args {
     /// Only these scenarios, by name
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Small numbers: does it work at all
+    /// Small numbers: does it work at all; only a lost or an invented event is a failure
     #[arg(long)]
     quick: bool,
     /// The weft binary; built by cargo when absent
@@ -97,7 +97,10 @@ async fn run(args: Args) -> anyhow::Result<bool> {
     }
     let figures = scenarios::run(&bench, &args.only).await?;
     report::print(&figures, &mut std::io::stdout())?;
-    Ok(figures.iter().all(|figure| figure.met != Some(false)))
+    // Small numbers say nothing of speed, but an event lost or invented is one too many in any run.
+    Ok(figures
+        .iter()
+        .all(|figure| if args.quick { figure.is_clean() } else { figure.met != Some(false) }))
 }
 
 /// Builds the release binary beside this one.

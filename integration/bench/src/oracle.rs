@@ -2,8 +2,11 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tokio::time::Instant;
 
 /// The payload of event `id`: JSON of exactly `size` bytes (at least 48), the rest derived from the id.
 #[must_use]
@@ -29,6 +32,18 @@ pub(crate) struct Oracle {
     delivered: Mutex<Vec<u8>>,
     arrived: AtomicU64,
     invented: AtomicU64,
+    /// Where deliveries are timed.
+    watch: Option<Mutex<Watch>>,
+}
+
+/// Times events from being sent to their first delivery.
+#[derive(Debug)]
+struct Watch {
+    start: Instant,
+    /// When each was sent, microseconds from the start.
+    sent: Vec<u64>,
+    /// Microseconds.
+    took: Histogram<u64>,
 }
 
 /// What the oracle found.
@@ -46,6 +61,24 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: u64,
 }
 
+impl std::ops::Add for Verdict {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            delivered: self.delivered + other.delivered,
+            lost: self.lost + other.lost,
+            invented: self.invented + other.invented,
+            duplicates: self.duplicates + other.duplicates,
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn at<T: Clone + Default>(list: &mut Vec<T>, id: u64) -> Option<&mut T> {
     let index = usize::try_from(id).ok()?;
     if index >= list.len() {
@@ -55,6 +88,40 @@ fn at<T: Clone + Default>(list: &mut Vec<T>, id: u64) -> Option<&mut T> {
 }
 
 impl Oracle {
+    /// An oracle that also times deliveries.
+    #[must_use]
+    pub(crate) fn timing() -> Self {
+        let took = Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds are valid");
+        let watch = Watch { start: Instant::now(), sent: Vec::new(), took };
+        Self { watch: Some(Mutex::new(watch)), ..Self::default() }
+    }
+
+    /// `id` is about to be sent.
+    pub(crate) fn sending(&self, id: u64) {
+        let Some(watch) = &self.watch else { return };
+        let mut watch = watch.lock().expect("no panic under the lock");
+        let now = micros(watch.start.elapsed());
+        if let Some(sent) = at(&mut watch.sent, id) {
+            *sent = now;
+        }
+    }
+
+    fn timed(&self, id: u64) {
+        let Some(watch) = &self.watch else { return };
+        let mut watch = watch.lock().expect("no panic under the lock");
+        let now = micros(watch.start.elapsed());
+        let sent = at(&mut watch.sent, id).map_or(now, |sent| *sent);
+        watch.took.saturating_record(now.saturating_sub(sent).max(1));
+    }
+
+    /// A quantile of the time from sent to delivered; zero unless this oracle is [timing](Self::timing).
+    #[must_use]
+    pub(crate) fn quantile(&self, q: f64) -> Duration {
+        let Some(watch) = &self.watch else { return Duration::ZERO };
+        let watch = watch.lock().expect("no panic under the lock");
+        Duration::from_micros(watch.took.value_at_quantile(q))
+    }
+
     /// The mesh answered 202 for `id`.
     pub(crate) fn accepted(&self, id: u64) {
         if let Some(seen) = at(&mut self.accepted.lock().expect("no panic under the lock"), id) {
@@ -70,11 +137,13 @@ impl Oracle {
             return;
         };
         if let Some(count) = at(&mut self.delivered.lock().expect("no panic under the lock"), id) {
-            if *count == 0 {
-                self.arrived.fetch_add(1, Ordering::Relaxed);
-            }
             *count = count.saturating_add(1);
+            if *count > 1 {
+                return;
+            }
         }
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+        self.timed(id);
     }
 
     /// Different events delivered so far.

@@ -63,10 +63,15 @@ impl Figure {
     /// The same with the oracle's account; a loss or an invention fails it whatever the value.
     #[must_use]
     pub(crate) fn with(mut self, verdict: Verdict) -> Self {
-        let clean = verdict.lost == 0 && verdict.invented == 0;
-        self.met = Some(self.met.unwrap_or(true) && clean);
         self.oracle = Some(verdict);
+        self.met = Some(self.met.unwrap_or(true) && self.is_clean());
         self
+    }
+
+    /// Whether no event was lost or invented.
+    #[must_use]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.oracle.is_none_or(|verdict| verdict.lost == 0 && verdict.invented == 0)
     }
 }
 

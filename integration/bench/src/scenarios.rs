@@ -98,10 +98,10 @@ impl Baseline {
         Ok(Self { address: line.context("its address")?, _child: child })
     }
 
-    /// Requests a second it answers under the closed load of the named shape.
-    async fn rate(&self, span: Duration) -> anyhow::Result<Seen> {
+    /// What a load of the named shape sees of it.
+    async fn seen(&self, pace: Pace, span: Duration) -> anyhow::Result<Seen> {
         let (ids, oracle) = account();
-        load(&self.address, Pace::Closed, Until::Elapsed(span)).run(&ids, &oracle).await
+        load(&self.address, pace, Until::Elapsed(span)).run(&ids, &oracle).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::Instant;
 
-use super::{account, load, milliseconds};
+use super::{Baseline, account, load, milliseconds};
 use crate::Bench;
 use crate::load::{Pace, Until};
 use crate::mesh::{Mesh, yaml};
@@ -25,13 +25,16 @@ pub(super) async fn latency(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let half = Pace::Open(most.rate / 2.0);
     let seen = load(&mesh.events, half, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
     let sync = milliseconds(device(&mesh)?);
+    drop(mesh);
+    let bare = Baseline::start().await?.seen(half, bench.span()).await?;
     let bar = sync + ALLOWANCE_MS;
     let p99 = milliseconds(seen.quantile(0.99));
     let detail = format!(
-        "{:.0} requests/s; p50 {:.2} ms; fdatasync p99 {sync:.2} ms; {} refused",
+        "{:.0} requests/s; p50 {:.2} ms; fdatasync p99 {sync:.2} ms; {} refused; the bare server's p99 {:.2} ms",
         seen.rate,
         milliseconds(seen.quantile(0.5)),
-        seen.refused
+        seen.refused,
+        milliseconds(bare.quantile(0.99)),
     );
     Ok(vec![Figure::at_most("accept latency p99 at half rate", p99, bar, "ms", detail)])
 }

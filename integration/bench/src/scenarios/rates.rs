@@ -11,14 +11,14 @@ use crate::report::Figure;
 
 /// Durable ingest and end to end, as ratios to the baseline.
 pub(super) async fn rates(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let before = Baseline::start().await?.rate(bench.span()).await?;
+    let before = Baseline::start().await?.seen(Pace::Closed, bench.span()).await?;
     let (ids, oracle) = account();
     let mesh = Mesh::start(&bench.weft, &yaml(&[])).await?;
     let ingest =
         load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
     drop(mesh);
     let (end_to_end, verdict) = end_to_end(bench).await?;
-    let after = Baseline::start().await?.rate(bench.span()).await?;
+    let after = Baseline::start().await?.seen(Pace::Closed, bench.span()).await?;
     let bare = f64::midpoint(before.rate, after.rate);
     let detail = |rate: f64| format!("{rate:.0} of {bare:.0} requests/s");
     Ok(vec![
@@ -37,10 +37,9 @@ pub(super) async fn rates(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 /// Events a second from sent to acknowledged, counting the time until the last one arrived.
 async fn end_to_end(bench: &Bench) -> anyhow::Result<(f64, Verdict)> {
     let (ids, oracle) = account();
-    let _mesh = delivering(bench, &ids, &oracle).await?;
+    let mesh = delivering(bench, &ids, &oracle).await?;
     let start = Instant::now();
-    let _seen =
-        load(&_mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
+    load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
     drained(&oracle, |_| true).await?;
     let elapsed = start.elapsed().as_secs_f64();
     let verdict = oracle.verdict(|_| true);
