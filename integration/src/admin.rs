@@ -20,14 +20,15 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::respond::Refusal;
+use crate::view::{self, Page};
 
 mod explain;
 mod respond;
 mod tail;
-mod view;
 
-/// Most parked letters in one answer; the commands page through more.
-const PAGE: usize = 500;
+/// Most parked letters in one answer: with the largest events of the default limit it has some 40 MB. The commands page
+/// through more.
+const PAGE: usize = 32;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -106,12 +107,12 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Refusal> {
 
 async fn brokers(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let topics = blocking(move || Ok(admin.store.topics())).await?;
-    Ok(respond::json(&topics.iter().map(view::topic).collect::<Vec<_>>()))
+    Ok(respond::json(&topics.iter().map(view::Broker::from).collect::<Vec<_>>()))
 }
 
 async fn triggers(State(admin): State<Admin>) -> Result<Response, Refusal> {
     let subscriptions = blocking(move || Ok(admin.store.subscriptions())).await?;
-    Ok(respond::json(&subscriptions.iter().map(view::subscription).collect::<Vec<_>>()))
+    Ok(respond::json(&subscriptions.iter().map(view::Trigger::from).collect::<Vec<_>>()))
 }
 
 /// Which parked letters, as the query says.
@@ -153,9 +154,9 @@ async fn parked(
 ) -> Result<Response, Refusal> {
     let selection = query.selection();
     let letters = blocking(move || admin.store.parked(&selection, query.after, PAGE)).await?;
-    let next = (letters.len() == PAGE).then(|| letters.last().map(|letter| letter.position));
-    let items = letters.iter().map(view::parked).collect::<Vec<_>>();
-    Ok(respond::json(&json!({ "items": items, "next": next.flatten() })))
+    // The page after the last is empty.
+    let next = letters.last().map(|letter| letter.position);
+    Ok(respond::json(&Page { items: letters.iter().map(view::Letter::from).collect(), next }))
 }
 
 async fn redrive(

@@ -23,8 +23,9 @@ pub enum Command {
   weft up -f mesh.yaml --data ./data               keep the events in ./data
   weft up --events 0.0.0.0:8080 --api 127.0.0.1:0  listen to everybody; any free port for the API
 
-The YAML is Knative's (Broker, Trigger, GitHubSource, PingSource, Secret, ConfigMap). Files are followed: save one and it is
-in force; a mistake is reported with file, line and field, and the last good state keeps running.")]
+The YAML is Knative's: Broker, Trigger, GitHubSource, PingSource, Secret, ConfigMap. Files are
+followed: save one and it is in force. A mistake is reported with file, line and field, and the
+last good state keeps running.")]
     Up(UpArgs),
     /// Build an event and post it to a broker
     #[command(after_help = "Examples:
@@ -73,7 +74,8 @@ Exit code: 0 every event matches, 1 some do not, 2 an error.")]
     #[command(after_help = "Examples:
   weft fsck ./data
 
-Reads everything and changes nothing. The mesh must not be running on the directory. Exit code: 0 sound, 1 problems found, 2 an error.")]
+Reads everything and changes nothing. The mesh must not be running on the directory.
+Exit code: 0 sound, 1 problems found, 2 an error.")]
     Fsck(FsckArgs),
 }
 

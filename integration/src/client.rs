@@ -14,8 +14,8 @@ use crate::cli::MeshArgs;
 use crate::config;
 use crate::endpoints::Endpoints;
 
-/// Largest answer read into memory: a thousand parked letters of the largest default event size would not fit, a page does.
-const MAX_ANSWER: usize = 64 << 20;
+/// Largest answer read into memory: a page of parked letters of the largest default event size fits with room to spare.
+const MAX_ANSWER: usize = 128 << 20;
 
 /// Which listener a command talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,24 +96,31 @@ impl Client {
         anyhow::bail!("{}", refusal(status, &body));
     }
 
-    /// Sends a request and reads the JSON answer.
+    /// Sends a request and reads the JSON answer as it is.
     ///
     /// # Errors
-    /// When the mesh cannot be reached, refuses, or answers something else.
-    pub async fn json(
+    /// When the mesh cannot be reached, or refuses.
+    pub async fn ask(
         &self,
         method: Method,
         path: &str,
         query: &[(&str, String)],
-    ) -> anyhow::Result<serde_json::Value> {
+    ) -> anyhow::Result<Bytes> {
         let request = Request::builder()
             .method(method)
             .uri(self.url(path, query)?.as_str())
             .header(header::ACCEPT, "application/json")
             .body(Full::default())?;
-        let body = read(self.open(request).await?).await?;
-        serde_json::from_slice(&body).context("parse the mesh's answer")
+        read(self.open(request).await?).await
     }
+}
+
+/// An answer as what it should be.
+///
+/// # Errors
+/// When it is something else.
+pub fn parse<'a, T: serde::Deserialize<'a>>(answer: &'a [u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(answer).context("parse the mesh's answer")
 }
 
 async fn read(response: Response<Incoming>) -> anyhow::Result<Bytes> {

@@ -16,4 +16,5 @@ pub mod output;
 pub mod resources;
 pub mod stop;
 pub mod telemetry;
+pub mod view;
 pub mod wire;

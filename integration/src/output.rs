@@ -58,12 +58,8 @@ pub fn event(out: &mut dyn Write, event: &Event) -> anyhow::Result<()> {
         ("dataschema", event.data_schema()),
     ];
     lines.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))));
-    for (name, value) in &lines {
-        writeln!(out, "{name:<16} {}", printable(value))?;
-    }
-    for (name, value) in event.extensions() {
-        writeln!(out, "{name:<16} {}", printable(&value.to_string()))?;
-    }
+    lines.extend(event.extensions().map(|(name, value)| (name, value.to_string())));
+    fields(out, &lines)?;
     let data = event.data().map(|data| data.as_ref()).unwrap_or_default();
     match std::str::from_utf8(data) {
         Ok("") => writeln!(out)?,
@@ -73,6 +69,40 @@ pub fn event(out: &mut dyn Write, event: &Event) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names and values, one pair a line, the values aligned.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn fields(out: &mut dyn Write, fields: &[(&str, String)]) -> anyhow::Result<()> {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in fields {
+        writeln!(out, "{name:<width$}  {}", printable(value))?;
+    }
+    Ok(())
+}
+
+/// JSON as it is, on a line of its own.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn line(out: &mut dyn Write, json: &[u8]) -> anyhow::Result<()> {
+    out.write_all(json).context("write")?;
+    writeln!(out).context("write")
+}
+
+/// A cell of a table that may be empty.
+#[must_use]
+pub fn or_dash(value: Option<&impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+/// A count with its noun.
+#[must_use]
+pub fn count(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Replaces control characters but line breaks and tabs: an event must not drive the reader's terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
@@ -80,9 +110,10 @@ pub fn printable(text: &str) -> String {
     text.chars().map(clean).collect()
 }
 
-/// Milliseconds since the Unix epoch as RFC 3339.
+/// Milliseconds since the Unix epoch as RFC 3339, always with three digits behind the point, so that columns align.
 #[must_use]
 pub fn time(ms: u64) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "-".to_owned(), |time| time.to_string())
+    jiff::Timestamp::from_millisecond(ms)
+        .map_or_else(|_| "-".to_owned(), |time| format!("{time:.3}"))
 }

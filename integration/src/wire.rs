@@ -25,7 +25,7 @@ use crate::endpoints::Endpoints;
 use crate::listen::{self, Events};
 use crate::resources::follow::Follower;
 use crate::resources::{self, Plan};
-use crate::{checkpoints, emit};
+use crate::{checkpoints, emit, output};
 
 /// What `weft up` was asked for.
 #[derive(Clone, Debug)]
@@ -271,8 +271,8 @@ fn announce(
         let topic = &broker.topic;
         let of = |trigger: &&dispatcher::Trigger| trigger.broker == *topic;
         let triggers = plan.snapshot.triggers.iter().filter(of).count();
-        let noun = if triggers == 1 { "trigger" } else { "triggers" };
-        writeln!(text, "  broker   {}/{topic}  ({triggers} {noun})", endpoints.events)?;
+        let triggers = output::count(triggers as u64, "trigger");
+        writeln!(text, "  broker   {}/{topic}  ({triggers})", endpoints.events)?;
     }
     for hook in &plan.hooks {
         writeln!(text, "  hook     {}/sources/{hook}", public.trim_end_matches('/'))?;

@@ -7,10 +7,10 @@ use axum::response::Response;
 use broker::inspect::{Inspect, Kept, Step};
 use broker::store::{Start, StoreError};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::respond::{self, Refusal};
-use super::{Admin, blocking, view};
+use super::{Admin, blocking};
+use crate::view::{self, Explained, Page, Verdict};
 
 /// Most events of one id that are explained: ids repeat only by accident or by a sender's retry.
 const MOST: usize = 20;
@@ -32,9 +32,8 @@ pub(super) async fn handle(
         return Err(Refusal::NoSuchEvent(query.id));
     }
     let snapshot = admin.snapshot.load_full();
-    let explained: Vec<Value> =
-        found.iter().map(|(kept, steps)| explain(kept, steps, &snapshot)).collect();
-    Ok(respond::json(&json!({ "items": explained })))
+    let items = found.iter().map(|(kept, steps)| explain(kept, steps, &snapshot)).collect();
+    Ok(respond::json(&Page::<Explained> { items, next: None }))
 }
 
 fn find(store: &dyn Inspect, id: &str) -> Result<Vec<(Kept, Vec<Step>)>, StoreError> {
@@ -54,30 +53,23 @@ fn find(store: &dyn Inspect, id: &str) -> Result<Vec<(Kept, Vec<Step>)>, StoreEr
         .collect()
 }
 
-fn explain(kept: &Kept, steps: &[Step], snapshot: &dispatcher::Snapshot) -> Value {
-    let mut recorded: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+fn explain(kept: &Kept, steps: &[Step], snapshot: &dispatcher::Snapshot) -> Explained {
+    let mut recorded: BTreeMap<&str, Vec<view::Step>> = BTreeMap::new();
     for step in steps {
-        recorded.entry(&step.subscription).or_default().push(view::step(step));
+        recorded.entry(&step.subscription).or_default().push(step.into());
     }
     let mut triggers = Vec::new();
     for trigger in snapshot.triggers.iter().filter(|trigger| trigger.broker == kept.topic) {
-        let name = format!("{}/{}", trigger.namespace, trigger.name);
+        let name = trigger.subscription();
         let verdict = trigger.filter.explain(&kept.event);
         let steps = recorded.remove(name.as_str()).unwrap_or_default();
-        triggers.push(json!({
-            "trigger": name,
-            "match": verdict.matched,
-            "reason": verdict.reason,
-            "steps": steps,
-        }));
+        let (matched, reason) = (Some(verdict.matched), verdict.reason);
+        triggers.push(Verdict { trigger: name, matched, reason, steps });
     }
     for (name, steps) in recorded {
-        let reason = "the trigger is gone";
-        triggers.push(json!({ "trigger": name, "match": null, "reason": reason, "steps": steps }));
+        let (trigger, reason) = (name.to_owned(), "the trigger is gone".to_owned());
+        triggers.push(Verdict { trigger, matched: None, reason, steps });
     }
-    let mut explained = view::kept(kept);
-    if let Value::Object(fields) = &mut explained {
-        fields.insert("triggers".to_owned(), Value::Array(triggers));
-    }
-    explained
+    let view::Kept { offset, broker, accepted, event } = kept.into();
+    Explained { offset, broker, accepted, event, triggers }
 }

@@ -52,11 +52,11 @@ pub(super) fn run(args: &FsckArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         let verdict = if sound { "sound" } else { "damaged" };
         writeln!(
             out,
-            "{verdict}: {} segments, {} records, {} bytes, {} problems",
-            report.segments,
-            report.records,
-            report.bytes,
-            report.problems.len()
+            "{verdict}: {}, {}, {}, {}",
+            output::count(report.segments as u64, "segment"),
+            output::count(report.records, "record"),
+            output::count(report.bytes, "byte"),
+            output::count(report.problems.len() as u64, "problem")
         )?;
     }
     Ok(u8::from(!sound))

@@ -2,15 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail, ensure};
-use broker_event::json;
-use bytes::Bytes;
+use anyhow::{bail, ensure};
 use http::Method;
 use serde_json::Value;
 
 use crate::cli::{Output, ParkedArgs, ParkedCommand};
-use crate::client::{Client, Listener};
-use crate::output;
+use crate::client::{self, Client, Listener};
+use crate::output::{self, or_dash};
+use crate::view::{self, Letter, Page};
 
 pub(super) async fn run(command: ParkedCommand, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
@@ -34,18 +33,17 @@ fn query(args: &ParkedArgs) -> Vec<(&'static str, String)> {
 /// Calls `each` for every parked letter that is meant, page by page.
 async fn pages(
     args: &ParkedArgs,
-    each: &mut dyn FnMut(&Value) -> anyhow::Result<()>,
+    each: &mut dyn FnMut(Letter) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let client = Client::find(&args.mesh, Listener::Api)?;
     let mut after = None::<u64>;
     loop {
         let mut query = query(args);
         query.extend(after.map(|after| ("after", after.to_string())));
-        let page = client.json(Method::GET, "/weft/v1/parked", &query).await?;
-        let items =
-            page.get("items").and_then(Value::as_array).context("no items in the answer")?;
-        items.iter().try_for_each(&mut *each)?;
-        after = page.get("next").and_then(Value::as_u64);
+        let answer = client.ask(Method::GET, "/weft/v1/parked", &query).await?;
+        let page: Page<Letter> = client::parse(&answer)?;
+        page.items.into_iter().try_for_each(&mut *each)?;
+        after = page.next;
         if after.is_none() {
             return Ok(());
         }
@@ -56,9 +54,9 @@ async fn list(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     pages(args, &mut |letter| {
         if args.output == Output::Json {
-            return output::json(out, letter);
+            return output::json(out, &letter);
         }
-        rows.push(row(letter));
+        rows.push(row(&letter)?);
         Ok(())
     })
     .await?;
@@ -69,27 +67,18 @@ async fn list(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     output::table(out, &header, rows, "nothing is parked")
 }
 
-fn row(letter: &Value) -> Vec<String> {
-    let cells = [
-        "/offset",
-        "/trigger",
-        "/event/type",
-        "/event/id",
-        "/attempts",
-        "/last/status",
-        "/last/at",
-        "/last/reason",
-    ];
-    cells.iter().map(|pointer| text(letter.pointer(pointer))).collect()
-}
-
-/// A cell: text as it is, numbers in digits, absence as a dash.
-pub(super) fn text(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
+fn row(letter: &Letter) -> anyhow::Result<Vec<String>> {
+    let event = view::event(&letter.event)?;
+    Ok(vec![
+        letter.offset.to_string(),
+        letter.trigger.clone(),
+        event.ty().to_owned(),
+        event.id().to_owned(),
+        letter.attempts.to_string(),
+        or_dash(letter.last.status.as_ref()),
+        letter.last.at.clone(),
+        letter.last.reason.clone(),
+    ])
 }
 
 async fn show(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -101,9 +90,9 @@ async fn show(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     pages(args, &mut |letter| {
         found = found.saturating_add(1);
         if args.output == Output::Json {
-            return output::json(out, letter);
+            return output::json(out, &letter);
         }
-        letter_for_people(letter, out)
+        letter_for_people(&letter, out)
     })
     .await?;
     if found == 0 {
@@ -112,25 +101,22 @@ async fn show(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn letter_for_people(letter: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
+fn letter_for_people(letter: &Letter, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Letter { offset, trigger, broker, attempts, last, event } = letter;
     let lines = [
-        ("offset", "/offset"),
-        ("trigger", "/trigger"),
-        ("broker", "/broker"),
-        ("attempts", "/attempts"),
-        ("last attempt", "/last/at"),
-        ("stage", "/last/stage"),
-        ("status", "/last/status"),
-        ("reason", "/last/reason"),
-        ("response", "/last/body"),
+        ("offset", offset.to_string()),
+        ("trigger", trigger.clone()),
+        ("broker", broker.clone()),
+        ("attempts", attempts.to_string()),
+        ("last attempt", last.at.clone()),
+        ("stage", last.stage.clone()),
+        ("status", or_dash(last.status.as_ref())),
+        ("reason", last.reason.clone()),
+        ("response", last.body.clone()),
     ];
-    for (name, pointer) in lines {
-        let value = output::printable(&text(letter.pointer(pointer)));
-        writeln!(out, "{name:<16} {value}")?;
-    }
-    let event = letter.get("event").context("no event in the answer")?;
+    output::fields(out, &lines)?;
     writeln!(out)?;
-    output::event(out, &json::read(&Bytes::from(event.to_string()))?)
+    output::event(out, &view::event(event)?)
 }
 
 async fn change(
@@ -141,10 +127,12 @@ async fn change(
 ) -> anyhow::Result<()> {
     let client = Client::find(&args.mesh, Listener::Api)?;
     let path = format!("/weft/v1/parked/{verb}");
-    let answer = client.json(Method::POST, &path, &query(args)).await?;
+    let answer = client.ask(Method::POST, &path, &query(args)).await?;
     if args.output == Output::Json {
-        return output::json(out, &answer);
+        return output::line(out, &answer);
     }
-    writeln!(out, "{done} {}", text(answer.get(done)))?;
+    let answer: Value = client::parse(&answer)?;
+    let count = answer.get(done).and_then(Value::as_u64).unwrap_or_default();
+    writeln!(out, "{done}: {}", output::count(count, "letter"))?;
     Ok(())
 }

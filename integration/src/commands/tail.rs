@@ -3,25 +3,13 @@
 use std::io::Write;
 
 use anyhow::Context;
-use broker_event::json;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::cli::{Output, TailArgs};
-use crate::client::{Client, Listener};
-use crate::output;
-
-/// One line of the stream.
-#[derive(Debug, Deserialize)]
-struct Line<'a> {
-    offset: u64,
-    accepted: String,
-    #[serde(borrow)]
-    event: &'a RawValue,
-}
+use crate::client::{self, Client, Listener};
+use crate::{output, view};
 
 pub(super) async fn run(args: TailArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let client = Client::find(&args.mesh, Listener::Api)?;
@@ -49,12 +37,11 @@ pub(super) async fn run(args: TailArgs, out: &mut dyn Write) -> anyhow::Result<(
     Ok(())
 }
 
-fn print(line: &Bytes, how: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print(line: &[u8], how: Output, out: &mut dyn Write) -> anyhow::Result<()> {
     if how == Output::Json {
-        out.write_all(line)?;
-        return Ok(writeln!(out)?);
+        return output::line(out, line);
     }
-    let line: Line<'_> = serde_json::from_slice(line).context("parse the mesh's answer")?;
-    writeln!(out, "-- offset {} accepted {}", line.offset, line.accepted)?;
-    output::event(out, &json::read(&Bytes::copy_from_slice(line.event.get().as_bytes()))?)
+    let kept: view::Kept = client::parse(line)?;
+    writeln!(out, "-- offset {} accepted {}", kept.offset, kept.accepted)?;
+    output::event(out, &view::event(&kept.event)?)
 }
