@@ -1,18 +1,4 @@
-//! The index file beside a sealed segment: what a scan would find, so that opening need not scan.
-//!
-//! It is written without a sync and never trusted without its checksums; lost or damaged, it is made again by a scan.
-//!
-//! ```text
-//!  0  magic      8 bytes
-//!  8  version    u32
-//! 12  totals     u32   bytes of totals
-//! 16  marks      u32   bytes of marks
-//! 20  checksum of marks   u32
-//! 24  tag        u64   of the segment: an index of a file that was replaced does not fit
-//! 32  size       u64   of the segment
-//! 40  checksum of bytes 0..40 and totals   u32
-//! 44  totals, then marks
-//! ```
+//! The index file beside a sealed segment, laid out as the [crate's page](crate#indexes) says.
 
 use std::io;
 use std::path::Path;

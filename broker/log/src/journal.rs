@@ -1,21 +1,15 @@
-//! The journal: small records that together tell a state, and now and then a snapshot that replaces them.
-//!
-//! Records are numbered through all files. A file `N.jnl` holds those from number `N` on, a file `N.snap` the state that
-//! those before `N` led to. Both are laid out as [segments](crate::segment): a header that says `N`, then records with
-//! checksums; a snapshot is one entry of as many records as it takes.
+//! The journal: small records that together tell a state, and now and then a snapshot that replaces them. Its files are
+//! described on the [crate's page](crate#journals-and-snapshots).
 //!
 //! - [`Journal::flush`] writes and does not sync: after a power failure the end may be missing, or have holes in it.
 //!   Whatever is whole is kept.
 //! - [`Journal::sync`] makes everything appended so far durable. What is unreadable later is counted as damage.
-//! - A snapshot is written under another name, synced, and renamed; only then does a new file take the records. The
-//!   snapshot before stays with the records since, in case the newest cannot be read.
-//! - Files that were replaced stay as a trail of what happened, up to a number of bytes.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{JournalError, OpenError, is_full, is_passing};
+use crate::error::{JournalError, OpenError, is_full, is_passing, lacks_descriptor};
 use crate::fs::{File, Fs};
 use crate::journal::file::Files;
 use crate::record::{self, FIRST, HEADER, Header, LAST, Place};
@@ -38,6 +32,8 @@ pub struct Journal {
     /// The number of the file that takes records: that of its first.
     number: u64,
     file: Arc<dyn File>,
+    /// Whether its name is durable. After opening that is not known: a process may have been killed before it was.
+    named: bool,
     tag: u64,
     /// Where the buffer goes.
     position: u64,
@@ -80,7 +76,6 @@ impl Journal {
     ) -> Result<(Self, Restored), OpenError> {
         fs.create_dir(dir).map_err(OpenError::io("create", dir))?;
         let files = Files::list(dir, fs.as_ref())?;
-        files.remove_unfinished(dir, fs.as_ref())?;
         let (base, snapshot, fell_back) = files.newest_state(dir, fs.as_ref())?;
         let mut restored = Restored { snapshot, records: Vec::new(), damaged: 0, fell_back };
         let mut since = 0_u64;
@@ -96,6 +91,7 @@ impl Journal {
             next = next.max(file.next);
             end = Some(file);
         }
+        files.remove_unfinished(dir, fs.as_ref())?;
         let (number, file, tag, position) = match end {
             Some(end) if end.takes_more => (end.number, end.file, end.tag, end.position),
             _ => {
@@ -115,6 +111,7 @@ impl Journal {
             previous: base,
             number,
             file,
+            named: false,
             tag,
             position,
             next,
@@ -176,9 +173,13 @@ impl Journal {
     /// Makes everything appended so far durable.
     ///
     /// # Errors
-    /// As [`Journal::flush`]. A failed sync is final: what is on the disk is no longer known.
+    /// As [`Journal::flush`], and [`JournalError::Busy`]: try again later. A failed sync is final: what is on the disk is no
+    /// longer known.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.flush()?;
+        if !self.named {
+            self.sync_names()?;
+        }
         if let Err(error) = self.file.sync_data() {
             return Err(self.fail("sync", &error));
         }
@@ -197,6 +198,7 @@ impl Journal {
         self.begin_file()?;
         let written = file::write_snapshot(&self.dir, self.fs.as_ref(), self.number, state);
         self.settle("write a snapshot beside", written)?;
+        self.sync_names()?;
         self.since = 0;
         if self.base != self.number {
             self.previous = std::mem::replace(&mut self.base, self.number);
@@ -216,7 +218,21 @@ impl Journal {
         self.number = self.next;
         self.tag = head.tag;
         self.position = FIRST_RECORD;
-        Ok(())
+        // Records go there even if this fails: from now on they are not looked for in the file before.
+        self.named = false;
+        self.sync_names()
+    }
+
+    /// Makes durable which names the directory holds.
+    fn sync_names(&mut self) -> Result<(), JournalError> {
+        match self.fs.sync_dir(&self.dir) {
+            Ok(()) => {
+                self.named = true;
+                Ok(())
+            }
+            Err(error) if lacks_descriptor(&error) => Err(JournalError::Busy(error.to_string())),
+            Err(error) => Err(self.fail("sync the directory of", &error)),
+        }
     }
 
     /// Bytes appended since the last snapshot: what a start has to read beside it.

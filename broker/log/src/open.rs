@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::contents::{Contents, Hole};
 use crate::error::OpenError;
-use crate::fs::{Access, File, Fs};
+use crate::fs::{Access, Entry, File, Fs};
 use crate::index::{self, Subject};
 use crate::log::{Damage, Recovery};
 use crate::record::in_memory;
@@ -53,17 +53,15 @@ pub(crate) fn open(dir: &Path, fs: &dyn Fs) -> Result<Opened, OpenError> {
     fs.create_dir(dir).map_err(OpenError::io("create", dir))?;
     let entries = fs.list(dir).map_err(OpenError::io("list", dir))?;
     let mut recovery = Recovery::default();
-    let mut candidates: BTreeMap<u64, u64> = BTreeMap::new();
-    for entry in &entries {
-        if let Some(base) = segment::parse_name(&entry.name, ".seg") {
-            candidates.insert(base, entry.size);
-        } else if entry.name.ends_with(".tmp") {
-            // A file that was still being made: nothing refers to it.
-            let path = dir.join(&entry.name);
-            fs.remove(&path).map_err(OpenError::io("remove", &path))?;
-        }
+    let (kept, superseded) = judge(dir, fs, &entries)?;
+    // Nothing was changed so far: a newer program's directory is left as it is.
+    for entry in entries.iter().filter(|entry| entry.name.ends_with(".tmp")) {
+        // A file that was still being made: nothing refers to it.
+        let path = dir.join(&entry.name);
+        fs.remove(&path).map_err(OpenError::io("remove", &path))?;
     }
-    let kept = remove_superseded(dir, fs, candidates, &mut recovery)?;
+    remove_superseded(dir, fs, &superseded)?;
+    recovery.superseded = superseded.len();
     let mut opened = Opened { volumes: Vec::new(), active: None, next: 0, recovery };
     for (place, candidate) in kept.iter().enumerate() {
         match kept.get(place.saturating_add(1)) {
@@ -83,25 +81,22 @@ pub(crate) fn open(dir: &Path, fs: &dyn Fs) -> Result<Opened, OpenError> {
     Ok(opened)
 }
 
-fn remove_superseded(
+/// The segments to open, and the bases of those that a rewritten one stands for.
+fn judge(
     dir: &Path,
     fs: &dyn Fs,
-    candidates: BTreeMap<u64, u64>,
-    recovery: &mut Recovery,
-) -> Result<Vec<Candidate>, OpenError> {
-    let mut kept: Vec<Candidate> = Vec::new();
+    entries: &[Entry],
+) -> Result<(Vec<Candidate>, Vec<u64>), OpenError> {
+    let base = |entry: &Entry| Some((segment::parse_name(&entry.name, ".seg")?, entry.size));
+    let candidates: BTreeMap<u64, u64> = entries.iter().filter_map(base).collect();
+    let (mut kept, mut superseded) = (Vec::new(), Vec::new());
     let mut covered = 0;
     for (base, size) in candidates {
-        let path = segment::path(dir, base);
         if base < covered {
-            if recovery.superseded == 0 {
-                // The name of the one that stands for it may not be durable yet.
-                fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
-            }
-            fs.remove(&path).map_err(OpenError::io("remove", &path))?;
-            recovery.superseded = recovery.superseded.saturating_add(1);
+            superseded.push(base);
             continue;
         }
+        let path = segment::path(dir, base);
         let head = read_head(fs, &path, size, base).map_err(OpenError::io("read", &path))?;
         match head {
             HeadRead::Newer(found) => {
@@ -112,7 +107,19 @@ fn remove_superseded(
         }
         kept.push(Candidate { base, size, head });
     }
-    Ok(kept)
+    Ok((kept, superseded))
+}
+
+fn remove_superseded(dir: &Path, fs: &dyn Fs, bases: &[u64]) -> Result<(), OpenError> {
+    if !bases.is_empty() {
+        // The name of the one that stands for them may not be durable yet.
+        fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+    }
+    for base in bases {
+        let path = segment::path(dir, *base);
+        fs.remove(&path).map_err(OpenError::io("remove", &path))?;
+    }
+    Ok(())
 }
 
 /// Reads a segment's header. One that says another base than the file's name is of another file.

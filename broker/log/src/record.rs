@@ -1,18 +1,4 @@
-//! How a record is laid out, encoded and checked.
-//!
-//! ```text
-//!  0  tag          u64   the segment's secret number: finds records again behind a bad spot
-//!  8  checksum     u32   CRC-32C of tag, file position, bytes 12..40 and payload
-//! 12  length       u32   low 28 bits: payload length; high 4 bits: flags
-//! 16  offset       u64
-//! 24  time         u64   milliseconds since the Unix epoch
-//! 32  stream       u32
-//! 36  group        u32   offset minus the first offset of the group it was written with
-//! 40  payload
-//! ```
-//!
-//! All numbers are little-endian. The checksum covers the place, so a copy of a record elsewhere (a misdirected write, a
-//! swapped page, a reused block) never passes for one. The tag is random, so a payload made to look like records does not either.
+//! Encodes and checks records, which are laid out as the [crate's page](crate#records) says.
 
 use crc32c::crc32c_append;
 

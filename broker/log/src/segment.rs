@@ -1,17 +1,4 @@
-//! A segment file: its name and its header.
-//!
-//! ```text
-//!  0  magic     8 bytes
-//!  8  version   u32
-//! 12  kind      u32   0: as appended, 1: rewritten by cleaning
-//! 16  tag       u64   random; every record repeats it
-//! 24  base      u64   first offset; the file's name says it too
-//! 32  end       u64   rewritten: offset after the last one covered; else 0
-//! 40  zeros
-//! 60  checksum  u32   CRC-32C of bytes 0..60
-//! 64  the same again
-//! 128 records
-//! ```
+//! A segment file: its name and its header, which is laid out as the [crate's page](crate#segments) says.
 
 use std::path::{Path, PathBuf};
 

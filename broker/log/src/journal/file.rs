@@ -154,12 +154,12 @@ impl Opened {
     }
 }
 
-/// Makes the journal that `head` says, durable and whole before it has its name.
+/// Makes the journal that `head` says, durable and whole before it has its name, which is left to be synced.
 pub(crate) fn create(dir: &Path, fs: &dyn Fs, head: Head) -> io::Result<Arc<dyn File>> {
     finish(dir, fs, head.base, JOURNAL, |file| file.write_at(&head.encode(), 0))
 }
 
-/// Makes snapshot `number`, durable and whole before it has its name.
+/// Makes snapshot `number`, durable and whole before it has its name, which is left to be synced.
 pub(crate) fn write_snapshot(dir: &Path, fs: &dyn Fs, number: u64, state: &[u8]) -> io::Result<()> {
     let head = Head::new(number);
     let write = |file: &Arc<dyn File>| {
@@ -204,14 +204,12 @@ fn finish(
         fs.rename(&unfinished, &path)?;
         Ok(file)
     };
-    let file = make().inspect_err(|_: &io::Error| {
+    make().inspect_err(|_: &io::Error| {
         // It takes room, perhaps the last there was; the next start removes it if this fails.
         if let Err(error) = fs.remove(&unfinished) {
             tracing::debug!(path = %unfinished.display(), %error, "cannot remove an unfinished file");
         }
-    })?;
-    fs.sync_dir(dir)?;
-    Ok(file)
+    })
 }
 
 /// What snapshot `number` holds, `None` if it is unreadable.

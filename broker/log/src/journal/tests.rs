@@ -5,6 +5,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::fs::RealFs;
 
+mod crash;
+mod faults;
+mod ledger;
+
 const TRAIL: u64 = 1 << 20;
 
 fn open(dir: &Path) -> (Journal, Restored) {
@@ -154,18 +158,18 @@ fn a_damaged_snapshot_is_replaced_by_the_one_before_and_the_records_since() {
     drop(journal);
     let newest = files(dir.path(), "snap").pop().unwrap();
     let whole = fs::read(&newest).unwrap();
-    for byte in 0..whole.len() {
+    for bit in 0..whole.len() * 8 {
         let mut bad = whole.clone();
-        bad[byte] ^= 0x20;
+        bad[bit / 8] ^= 1 << (bit % 8);
         fs::write(&newest, &bad).unwrap();
         let (_, restored) = open(dir.path());
-        if byte < FIRST_RECORD as usize {
+        if bit / 8 < FIRST_RECORD as usize {
             // The header is there twice, and can be told from the records.
-            assert_eq!(restored.snapshot.as_deref(), Some(b"AB" as &[u8]), "byte {byte}");
+            assert_eq!(restored.snapshot.as_deref(), Some(b"AB" as &[u8]), "bit {bit}");
             continue;
         }
-        assert!(restored.fell_back, "byte {byte}");
-        assert_eq!(restored.snapshot.as_deref(), Some(b"A" as &[u8]), "byte {byte}");
+        assert!(restored.fell_back, "bit {bit}");
+        assert_eq!(restored.snapshot.as_deref(), Some(b"A" as &[u8]), "bit {bit}");
         assert_eq!((words(&restored).join(" "), restored.damaged), ("b c".to_owned(), 0));
         assert_eq!(problems(dir.path()).len(), 1);
     }

@@ -16,7 +16,10 @@ mod appends;
 mod bits;
 mod cleaning;
 mod crash;
+mod dirs;
 mod faults;
+mod fixture;
+mod model;
 mod torn;
 
 const DIR: &str = "/data/log";

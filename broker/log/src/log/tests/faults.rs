@@ -1,6 +1,6 @@
 use super::*;
 use crate::dir::DataDir;
-use crate::error::CleanError;
+use crate::error::{CleanError, ReadError};
 use crate::fs::faulty::{Call, Crash, Effect, Fault};
 
 const ENOSPC: i32 = 28;
@@ -43,7 +43,7 @@ fn is_sensible(number: i32, call: Call) -> bool {
 }
 
 /// What a log was given and what it promised.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ledger {
     promised: BTreeMap<u64, Record>,
     /// Nobody was promised these: each may be there whole, or not at all.
@@ -108,7 +108,9 @@ impl Ledger {
         }
         let mut refused = self.refused.clone();
         while let Some((offset, record)) = rest.first_key_value() {
-            let of = |entry: &Entry<u64>| entry.payloads.first().is_some_and(|first| *first == record.payload);
+            let of = |entry: &Entry<u64>| {
+                entry.payloads.first().is_some_and(|first| *first == record.payload)
+            };
             let place = refused.iter().position(of);
             let place = place.unwrap_or_else(|| panic!("{case}: {record:?} is invented"));
             for record in records_of(&refused.remove(place), *offset) {
@@ -165,8 +167,7 @@ fn work(fs: &FaultyFs, ledger: &mut Ledger) -> Option<Rig> {
 
 /// Calls that change something. A failed log makes none.
 fn changes(fs: &FaultyFs) -> u64 {
-    let changing = Call::CHANGES.iter().filter(|call| **call != Call::SetLen);
-    changing.chain(&SYNCS).map(|call| fs.calls_of(*call)).sum()
+    Call::CHANGES.iter().chain(&SYNCS).map(|call| fs.calls_of(*call)).sum()
 }
 
 /// A log that was told to fail stays failed, and touches nothing.
@@ -205,17 +206,11 @@ fn check_fault(number: i32, effect: Effect, call: u64) -> bool {
             ledger.check_open(rig, &case);
         }
     }
-    let killed = fs.crash(Crash::Everything);
-    let rest = [Crash::Nothing, Crash::Random(call)].map(|crash| fs.crash(crash));
+    // The power goes now, or the process ends and the machine runs on.
+    let crashed = [Crash::Nothing, Crash::Random(call)].map(|crash| fs.crash(crash));
     drop(rig);
-    for (place, fs) in [killed, fs].into_iter().chain(rest).enumerate() {
-        let mut ledger = Ledger {
-            promised: ledger.promised.clone(),
-            refused: ledger.refused.clone(),
-            dead: ledger.dead.clone(),
-            failure: None,
-        };
-        ledger.check_disk(&fs, 3000, &format!("{case}, disk {place}"));
+    for (place, fs) in [fs].into_iter().chain(crashed).enumerate() {
+        ledger.clone().check_disk(&fs, 3000, &format!("{case}, disk {place}"));
     }
     true
 }
@@ -226,4 +221,207 @@ fn a_failure_of_any_call_costs_no_promise_and_keeps_no_half_entry() {
         let calls = (1..).take_while(|call| check_fault(number, effect, *call)).count();
         assert!(calls > 150, "{calls} calls");
     }
+}
+
+#[test]
+fn a_device_that_breaks_at_any_call_costs_no_promise() {
+    for (only, step) in [(Call::Write, 1), (Call::Sync, 1), (Call::SyncDir, 1), (Call::Read, 7)] {
+        for call in (1..250).step_by(step) {
+            let fs = disk();
+            fs.fail(Fault::os(EIO).only(&[only]).from(call).always());
+            let mut ledger = Ledger::default();
+            let rig = work(&fs, &mut ledger);
+            let case = format!("no {only:?} from call {call} on");
+            if let Some(rig) = rig.filter(|rig| rig.log.failed().is_some()) {
+                assert_eq!(rig.log.failed(), ledger.failure, "{case}");
+                check_failed(&rig, &mut ledger, &case);
+            }
+            fs.heal();
+            ledger.check_disk(&fs.crash(Crash::Nothing), 3000, &case);
+        }
+    }
+}
+
+#[test]
+fn a_disk_full_at_any_byte_is_told_and_service_resumes_by_itself_when_there_is_room() {
+    let whole = disk();
+    drop(work(&whole, &mut Ledger::default()));
+    let mut resumed = 0;
+    for bytes in (0..whole.used() + 2000).step_by(97) {
+        let fs = disk();
+        let mut ledger = Ledger::default();
+        fs.set_capacity(Some(bytes));
+        let Some(rig) = work(&fs, &mut ledger) else { continue };
+        let case = format!("room for {bytes} bytes");
+        assert_eq!(rig.log.failed(), None, "{case}");
+        ledger.check_open(&rig, &case);
+        let killed = fs.crash(Crash::Random(bytes));
+        killed.set_capacity(None);
+        ledger.clone().check_disk(&killed, 3000, &case);
+        fs.set_capacity(None);
+        let refused = ledger.refused.len();
+        resumed += usize::from(refused > 0);
+        ledger.group(&rig, 2000, &[&[10], &[2000], &[30]]);
+        assert_eq!(ledger.refused.len(), refused, "{case}");
+        ledger.check_open(&rig, &case);
+        drop(rig);
+        ledger.check_disk(&fs, 3000, &case);
+    }
+    assert!(resumed > 30, "{resumed} times it was full");
+}
+
+/// A directory as a crash leaves it that came while everything went on at once: half a group, a file being made, a segment
+/// that a rewritten one stands for, an index that is missing.
+fn wreck() -> (FaultyFs, Ledger) {
+    let fs = disk();
+    let mut ledger = Ledger::default();
+    let rig = Rig::open(&fs, SMALL);
+    for seed in (200..1400).step_by(100) {
+        ledger.group(&rig, seed, &[&[200, 50], &[90]]);
+    }
+    fs.fail(Fault::os(EIO).only(&[Call::Remove]));
+    let wanted: Vec<u64> = (0..48).step_by(6).collect();
+    ledger.clean(&rig, &wanted).expect_err("what was replaced stays");
+    let promised = ledger.promised.clone();
+    fs.record_crashes();
+    ledger.group(&rig, 2000, &[&[60, 60], &[70], &[50, 40]]);
+    let images = fs.take_images();
+    ledger.refused = (2001..)
+        .zip([&[60, 60][..], &[70], &[50, 40]])
+        .map(|(seed, sizes)| entry(seed, sizes))
+        .collect();
+    let held = ledger.promised.iter().find(|(offset, _)| !promised.contains_key(offset));
+    let held = held.map(|(offset, record)| (*offset, record.clone()));
+    ledger.promised = promised.into_iter().chain(held).collect();
+    let size = 5 * 40 + 280;
+    let image = images.into_iter().rev().find(|image| image.last_write() == size);
+    let fs = image.expect("the group is written at once").crash(Crash::LastWrite(size - 30));
+    fs.write_raw(&Path::new(DIR).join("new.tmp"), b"half");
+    let sealed =
+        fs.files().into_iter().rfind(|path| path.extension().is_some_and(|end| end == "idx"));
+    fs.write_raw(&sealed.expect("there are sealed segments"), b"");
+    (fs, ledger)
+}
+
+#[test]
+fn a_failure_of_any_call_of_a_repair_leaves_a_directory_that_can_be_repaired() {
+    let (wreck, ledger) = wreck();
+    let whole = Rig::open(&wreck.crash(Crash::Everything), SMALL);
+    let recovery = &whole.recovery;
+    assert!(recovery.torn.len() == 1 && recovery.superseded > 0, "{recovery:?}");
+    for (number, effect) in KINDS {
+        for call in 1.. {
+            let fs = wreck.crash(Crash::Everything);
+            fs.fail(Fault::os(number).from(call).with(effect));
+            let opened = Rig::try_open(&fs, SMALL);
+            let Some(struck) = fs.struck().first().copied() else { break };
+            if !is_sensible(number, struck) {
+                continue;
+            }
+            let case = format!("error {number} ({effect:?}) of {struck:?}, call {call}");
+            fs.heal();
+            match opened {
+                Ok(rig) => ledger.check(&check_agrees(&rig), &case),
+                Err(error) => {
+                    assert!(matches!(&error, OpenError::Io { .. }), "{case}: {error:?}");
+                    assert!(error.to_string().contains(DIR), "{case}: {error}");
+                    assert_eq!(error.is_retryable(), number != EIO, "{case}: {error}");
+                }
+            }
+            for fs in [fs.crash(Crash::Nothing), fs.crash(Crash::Random(call)), fs] {
+                ledger.clone().check_disk(&fs, 3000, &case);
+            }
+        }
+    }
+}
+
+/// Lets each call of `read` fail, on a log that has no sealed segment open.
+fn check_read<R: PartialEq + std::fmt::Debug>(read: impl Fn(&Log<u64>) -> Result<R, ReadError>) {
+    let fs = disk();
+    let rig = Rig::open(&fs, SMALL);
+    (0..20).for_each(|seed| assert_eq!(rig.append(seed, 100), seed));
+    drop(rig);
+    let whole = read(&Rig::open(&fs, SMALL).log).expect("nothing fails");
+    for number in [EIO, EMFILE] {
+        for call in 1.. {
+            let fs = fs.crash(Crash::Everything);
+            let rig = Rig::open(&fs, SMALL);
+            fs.fail(Fault::os(number).from(fs.calls() + call));
+            let answer = read(&rig.log);
+            let Some(struck) = fs.struck().first().copied() else { break };
+            let case = format!("error {number} of {struck:?}, call {call}");
+            match answer {
+                // An index that cannot be read is made up for by a scan.
+                Ok(answer) => assert_eq!(answer, whole, "{case}"),
+                Err(error) => {
+                    assert!(error.to_string().contains(DIR), "{case}: {error}");
+                    assert_eq!(error.is_retryable(), number == EMFILE, "{case}: {error}");
+                }
+            }
+            assert_eq!(read(&rig.log).expect("it is read again"), whole, "{case}");
+            assert_eq!((rig.log.damage(), rig.log.failed()), (Vec::new(), None), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_any_call_of_a_read_is_told_and_is_no_damage() {
+    check_read(|log| log.read(0, usize::MAX));
+    check_read(|log| log.read(3, 1000));
+    check_read(|log| log.get(&[0, 1, 7, 13, 19, 20]));
+}
+
+#[test]
+fn a_time_that_cannot_be_looked_up_is_found_too_early() {
+    let fs = disk();
+    let rig = Rig::open(&fs, SMALL);
+    (0..20).for_each(|seed| assert_eq!(rig.append(seed, 100), seed));
+    let first_of_segments: Vec<u64> =
+        rig.log.segments().iter().map(|segment| segment.base).collect();
+    drop(rig);
+    for call in 1.. {
+        let fs = fs.crash(Crash::Everything);
+        let rig = Rig::open(&fs, SMALL);
+        fs.fail(Fault::os(EIO).from(fs.calls() + call));
+        let offset = rig.log.offset_at(1009);
+        if fs.struck().is_empty() {
+            break;
+        }
+        assert!(offset == 9 || offset < 9 && first_of_segments.contains(&offset), "{offset}");
+        assert_eq!(rig.log.offset_at(1009), 9, "call {call}");
+    }
+}
+
+#[test]
+fn what_a_full_disk_cut_short_is_not_found_again() {
+    let fs = disk();
+    let mut ledger = Ledger::default();
+    let rig = Rig::open(&fs, ONE);
+    ledger.group(&rig, 100, &[&[40]]);
+    // The half of the group that is written has two whole entries in it; one that is shorter comes in its place.
+    for seed in [200, 300] {
+        let disk = fs.clone();
+        fs.after(Call::Sync, move || {
+            disk.fail(Fault::os(ENOSPC).only(&[Call::Write]).with(Effect::Half));
+        });
+        ledger.group(&rig, seed, &[&[30], &[35], &[400]]);
+        assert_eq!(ledger.refused.len() % 3, 0, "the group was refused");
+        ledger.group(&rig, seed + 50, &[]);
+        let reopened = Rig::open(&fs.crash(Crash::Everything), ONE);
+        ledger.check_open(&reopened, "after a shorter group");
+        assert_eq!(reopened.recovery.torn, []);
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_fails_the_log_before_it_takes_anything() {
+    let fs = disk();
+    let disk = fs.clone();
+    // The first segment is made on the log's thread, when the log is open.
+    fs.after(Call::Rename, move || disk.fail(Fault::os(EIO).only(&[Call::SyncDir])));
+    let mut ledger = Ledger::default();
+    let rig = Rig::open(&fs, SMALL);
+    ledger.group(&rig, 100, &[&[10]]);
+    assert!(rig.log.failed().is_some(), "{:?}", ledger.promised);
+    assert_eq!((ledger.promised.len(), fs.calls_of(Call::SyncDir)), (0, 2), "and not tried again");
 }
