@@ -151,7 +151,9 @@ fn number_or_name(text: &str, field: &Field) -> Result<u32, String> {
 }
 
 fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| {
+    // Digits alone: the standard parser would take a sign too.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
         format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
     })
 }
@@ -195,6 +197,10 @@ mod tests {
             (
                 "x * * * *",
                 "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
+            (
+                "+5 * * * *",
+                "failed to parse int from +5: strconv.Atoi: parsing \"+5\": invalid syntax",
             ),
             ("@every 1s", "unsupported descriptor @every"),
             ("@reboot", "unrecognized descriptor: @reboot"),

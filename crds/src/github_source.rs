@@ -18,6 +18,8 @@ pub use events::EVENTS;
 pub const API_VERSION: &str = "sources.knative.dev/v1alpha1";
 /// The kind.
 pub const KIND: &str = "GitHubSource";
+/// In place of an event's name: all of them, as in GitHub's own API.
+pub const EVERY_EVENT: &str = "*";
 /// The API of github.com.
 pub const DEFAULT_API_URL: &str = "https://api.github.com/";
 
@@ -44,7 +46,7 @@ pub struct GitHubSource {
 pub struct GitHubSourceSpec {
     /// `organisation`, or `owner/repository`.
     pub owner_and_repository: String,
-    /// GitHub's names of the events.
+    /// GitHub's names of the events; [`EVERY_EVENT`] stands for all, also those that GitHub adds later.
     pub event_types: Vec<String>,
     /// The token with which the webhook is made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,15 +153,22 @@ impl GitHubSourceSpec {
             errors.push(FieldError::missing("eventTypes"));
         }
         for (index, event) in self.event_types.iter().enumerate() {
-            if EVENTS.binary_search(&event.as_str()).is_err() {
+            if event != EVERY_EVENT && EVENTS.binary_search(&event.as_str()).is_err() {
                 let error = FieldError::invalid(event, format!("eventTypes[{index}]"));
                 errors.push(error.with_details(
-                    "not a name of GitHub's webhook events, such as push or pull_request",
+                    "not a name of GitHub's webhook events, such as push or pull_request; \"*\" stands for all",
                 ));
             }
         }
-        if needs_access || self.access_token.is_some() {
-            errors.also(validate_secret(self.access_token.as_ref()).via("accessToken"));
+        match &self.access_token {
+            Some(token) => errors.also(validate_secret(Some(token)).via("accessToken")),
+            None if needs_access => {
+                errors.push(FieldError::missing("accessToken").with_details(format!(
+                    "whoever makes the webhook by hand says so with the annotation {}: \"false\"",
+                    annotation::REGISTER
+                )))
+            }
+            None => {}
         }
         errors.also(validate_secret(self.secret_token.as_ref()).via("secretToken"));
         if let Some(url) = &self.github_api_url

@@ -20,6 +20,7 @@ pub mod meta;
 pub mod name;
 pub mod namespace;
 pub mod object;
+pub mod ping_defaults;
 pub mod ping_source;
 pub mod quantity;
 pub mod secret;

@@ -19,13 +19,15 @@ use serde_json::Value;
 use crate::broker_defaults::{self, BrokerDefaults, BrokerDefaultsError};
 use crate::config_map::ConfigMap;
 use crate::object::{DecodeError, Key, Object, Rules};
+use crate::ping_defaults::{self, PingDefaults};
 use crate::{FieldError, FieldErrors};
 
 use node::{Content, Fault, Node, Position};
 
 /// A file may have this many bytes: ten times what ten thousand Triggers take.
 pub const MAX_FILE_BYTES: usize = 32 * 1024 * 1024;
-/// A document may have this many characters: what a Kubernetes API server takes in a request.
+/// A document may have this many characters, counting again what aliases repeat: what a Kubernetes API server takes in a
+/// request.
 pub const MAX_DOCUMENT_CHARS: usize = 3 * 1024 * 1024;
 /// A document may have this many values, counting again what aliases repeat: they must not grow without bound.
 pub const MAX_NODES: usize = 100_000;
@@ -33,6 +35,9 @@ pub const MAX_NODES: usize = 100_000;
 pub const MAX_DEPTH: usize = 64;
 /// Mistakes past this many are counted, not listed: nobody reads on.
 const MAX_ERRORS: usize = 100;
+
+/// The fields of a List; its metadata says nothing about what is in it.
+const LIST_FIELDS: [&str; 4] = ["apiVersion", "kind", "metadata", "items"];
 
 /// A file to load.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +155,8 @@ fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 /// Loads files: reads, fills in defaults, validates, and refuses an object that is there twice.
 ///
-/// A `ConfigMap` named `config-br-defaults` among them decides what Brokers get, in place of what `rules` say.
+/// A `ConfigMap` named `config-br-defaults` among them decides what Brokers get, and one named `config-ping-defaults`
+/// what `PingSources` are held to, in place of what `rules` say.
 ///
 /// # Errors
 /// Every mistake that was found.
@@ -158,7 +164,7 @@ pub fn load(files: &[File<'_>], rules: &Rules<'_>) -> Result<Vec<Located>, Manif
     let mut loader = Loader {
         rules: *rules,
         objects: Vec::new(),
-        brokers: Vec::new(),
+        waiting: Vec::new(),
         errors: ManifestErrors::default(),
     };
     for file in files {
@@ -166,7 +172,8 @@ pub fn load(files: &[File<'_>], rules: &Rules<'_>) -> Result<Vec<Located>, Manif
     }
     let defaults = loader.broker_defaults();
     loader.rules.broker_defaults = defaults.as_ref().unwrap_or(rules.broker_defaults);
-    for (index, node) in std::mem::take(&mut loader.brokers) {
+    loader.rules.ping_defaults = loader.ping_defaults().unwrap_or(rules.ping_defaults);
+    for (index, node) in std::mem::take(&mut loader.waiting) {
         loader.check(index, &node);
     }
     loader.refuse_duplicates();
@@ -186,9 +193,9 @@ pub fn load(files: &[File<'_>], rules: &Rules<'_>) -> Result<Vec<Located>, Manif
 struct Loader<'r> {
     rules: Rules<'r>,
     objects: Vec<Loaded>,
-    /// Brokers wait until all files were read: their defaults may be in the last one. Nodes of other objects are let go
-    /// at once.
-    brokers: Vec<(usize, Node)>,
+    /// Brokers and `PingSources` wait until all files were read: their defaults may be in the last one. Nodes of other
+    /// objects are let go at once.
+    waiting: Vec<(usize, Node)>,
     errors: ManifestErrors,
 }
 
@@ -196,7 +203,7 @@ struct Loaded {
     located: Located,
     /// What stands before its fields: `items[3]` for an object in a List.
     prefix: String,
-    /// Where `default-br-config` is, if it is the `ConfigMap` that has it.
+    /// Where the mesh's configuration is, if it is a `ConfigMap` that has it.
     defaults_at: Position,
 }
 
@@ -217,6 +224,9 @@ impl Loader<'_> {
         if !node.is_list_of_objects() {
             self.object(file, node, String::new());
             return;
+        }
+        for (key, at) in node.fields_but(&LIST_FIELDS) {
+            self.fault(file, Fault { field: key, ..Fault::new(at, "unknown field") });
         }
         match node.take("items").map(|items| (items.at, items.content)) {
             Some((_, Content::List(items))) => {
@@ -260,12 +270,12 @@ impl Loader<'_> {
         };
         let Position { line, column } = node.at;
         let place = Place { file: Arc::clone(file), line, column };
-        let defaults_at = node.locate(&format!("data[{}]", broker_defaults::KEY));
+        let defaults_at = node.locate(&configuration(&object));
         let index = self.objects.len();
-        let is_broker = matches!(object, Object::Broker(_));
+        let waits = matches!(object, Object::Broker(_) | Object::PingSource(_));
         self.objects.push(Loaded { located: Located { object, place }, prefix, defaults_at });
-        if is_broker {
-            self.brokers.push((index, node));
+        if waits {
+            self.waiting.push((index, node));
         } else {
             self.check(index, &node);
         }
@@ -290,20 +300,45 @@ impl Loader<'_> {
         }
     }
 
-    /// The defaults that the files bring along.
+    /// The defaults for Brokers that the files bring along.
     fn broker_defaults(&mut self) -> Option<BrokerDefaults> {
-        let (loaded, map) = self
-            .objects
-            .iter()
-            .find_map(|loaded| Some((loaded, defaults_map(&loaded.located.object)?)))?;
-        let error = match BrokerDefaults::read(map) {
-            Ok(defaults) => return Some(defaults),
-            Err(BrokerDefaultsError::Malformed(message)) => message,
-            Err(BrokerDefaultsError::Invalid(errors)) => errors.to_string(),
+        self.configured(broker_defaults::NAME, |map| match BrokerDefaults::read(map) {
+            Ok(defaults) => Ok(defaults),
+            Err(BrokerDefaultsError::Malformed(message)) => Err((broker_defaults::KEY, message)),
+            Err(BrokerDefaultsError::Invalid(errors)) => {
+                Err((broker_defaults::KEY, errors.to_string()))
+            }
+        })
+    }
+
+    /// What the files hold `PingSources` to.
+    fn ping_defaults(&mut self) -> Option<PingDefaults> {
+        self.configured(ping_defaults::NAME, |map| {
+            PingDefaults::read(map).map_err(|error| (error.key, error.to_string()))
+        })
+    }
+
+    /// Reads the `ConfigMap` of that name in Knative's namespace, if the files have it. A mistake is a key and a message.
+    fn configured<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&ConfigMap) -> Result<T, (&'static str, String)>,
+    ) -> Option<T> {
+        let found = |loaded: &'_ Loaded| match &loaded.located.object {
+            Object::ConfigMap(map) => {
+                map.metadata.name == name && map.metadata.namespace == broker_defaults::NAMESPACE
+            }
+            _ => false,
         };
-        let file = Arc::clone(&loaded.located.place.file);
-        let field = format!("data[{}]", broker_defaults::KEY);
-        let fault = Fault { field, ..Fault::new(loaded.defaults_at, error) }.under(&loaded.prefix);
+        let loaded = self.objects.iter().find(|loaded| found(loaded))?;
+        let Object::ConfigMap(map) = &loaded.located.object else { return None };
+        let (key, message) = match read(map) {
+            Ok(read) => return Some(read),
+            Err(mistake) => mistake,
+        };
+        let fault =
+            Fault { field: format!("data[{key}]"), ..Fault::new(loaded.defaults_at, message) };
+        let (file, fault) = (Arc::clone(&loaded.located.place.file), fault.under(&loaded.prefix));
         self.fault(&file, fault);
         None
     }
@@ -339,11 +374,13 @@ impl Loader<'_> {
     }
 }
 
-fn defaults_map(object: &Object) -> Option<&ConfigMap> {
-    let Object::ConfigMap(map) = object else { return None };
-    let found = map.metadata.name == broker_defaults::NAME
-        && map.metadata.namespace == broker_defaults::NAMESPACE;
-    found.then_some(map)
+/// The field that configures the mesh, where an object may have one.
+fn configuration(object: &Object) -> String {
+    let key = match object {
+        Object::ConfigMap(map) if map.metadata.name == ping_defaults::NAME => ping_defaults::KEY,
+        _ => broker_defaults::KEY,
+    };
+    format!("data[{key}]")
 }
 
 /// The places of what is wrong with the shape of an object.
@@ -358,6 +395,9 @@ fn decode_faults(error: DecodeError, node: &Node) -> Vec<Fault> {
             vec![fault(field.to_owned(), "missing field(s)".to_owned())]
         }
         DecodeError::Unsupported { .. } => vec![fault("kind".to_owned(), error.to_string())],
+        DecodeError::Several(errors) => {
+            errors.into_iter().flat_map(|error| decode_faults(error, node)).collect()
+        }
     }
 }
 

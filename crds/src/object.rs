@@ -2,6 +2,8 @@
 
 mod strict;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use serde::Serialize;
@@ -15,7 +17,8 @@ use crate::config_map::{self, ConfigMap};
 use crate::github_source::{self, GitHubSource};
 use crate::meta::ObjectMeta;
 use crate::namespace::{self, Namespace};
-use crate::ping_source::{self, PingSource};
+use crate::ping_defaults::PingDefaults;
+use crate::ping_source::{self, PingSource, ScheduleCheck};
 use crate::secret::{self, Secret};
 use crate::trigger::{self, CesqlCheck, Trigger};
 
@@ -23,6 +26,8 @@ use strict::Strict;
 
 /// More unknown fields than this are not collected about one object.
 const MAX_UNKNOWN: usize = 32;
+/// Nor more values of a wrong type: each costs one more reading of the object.
+const MAX_WRONG: usize = 32;
 
 /// The supported kinds, with their versions.
 pub const SUPPORTED: &[(&str, &str)] = &[
@@ -65,14 +70,19 @@ pub enum Object {
 pub struct Rules<'a> {
     /// Checks the syntax of CESQL.
     pub cesql: CesqlCheck<'a>,
+    /// Checks that a schedule can be kept.
+    pub schedule: ScheduleCheck<'a>,
     /// What Brokers get that say nothing themselves.
     pub broker_defaults: &'a BrokerDefaults,
+    /// What `PingSources` are held to.
+    pub ping_defaults: PingDefaults,
 }
 
 impl fmt::Debug for Rules<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rules")
             .field("broker_defaults", self.broker_defaults)
+            .field("ping_defaults", &self.ping_defaults)
             .finish_non_exhaustive()
     }
 }
@@ -133,6 +143,9 @@ pub enum DecodeError {
         /// What it must be.
         expected: String,
     },
+    /// Several of these at once.
+    #[error("{}", lines(.0))]
+    Several(Vec<Self>),
 }
 
 impl DecodeError {
@@ -143,16 +156,25 @@ impl DecodeError {
     }
 }
 
+fn lines(errors: &[DecodeError]) -> String {
+    errors.iter().map(DecodeError::to_string).collect::<Vec<_>>().join("\n")
+}
+
 fn unsupported(api_version: &str, kind: &str) -> String {
     let versions: Vec<_> =
         SUPPORTED.iter().filter(|known| known.1 == kind).map(|known| known.0).collect();
     if versions.is_empty() {
         let known: Vec<_> =
             SUPPORTED.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
-        return format!(
-            "no kind {kind:?} in version {api_version:?} is known; supported are {}",
-            known.join(", ")
-        );
+        let known = known.join(", ");
+        let group = api_version.split('/').next().unwrap_or(api_version);
+        return if group.ends_with(".knative.dev") {
+            format!(
+                "Knative's {kind} ({api_version}) is not served by this mesh; supported are {known}"
+            )
+        } else {
+            format!("no kind {kind:?} in version {api_version:?} is known; supported are {known}")
+        };
     }
     format!("{kind} has no version {api_version:?}; supported is {}", versions.join(" and "))
 }
@@ -186,11 +208,18 @@ impl Object {
             config_map::KIND => decode(value, &mut unknown).map(Self::ConfigMap),
             secret::KIND => decode(value, &mut unknown).map(Self::Secret),
             _ => decode(value, &mut unknown).map(Self::Namespace),
-        }?;
-        if unknown.is_empty() {
-            Ok(object)
-        } else {
-            Err(DecodeError::UnknownFields { api_version, kind, paths: unknown })
+        };
+        let (object, mut errors) = match object {
+            Ok(object) => (Some(object), Vec::new()),
+            Err(wrong) => (None, wrong),
+        };
+        if !unknown.is_empty() {
+            errors.push(DecodeError::UnknownFields { api_version, kind, paths: unknown });
+        }
+        match (object, errors.len()) {
+            (Some(object), 0) => Ok(object),
+            (_, 1) => Err(errors.remove(0)),
+            (_, _) => Err(DecodeError::Several(errors)),
         }
     }
 
@@ -213,7 +242,7 @@ impl Object {
         match self {
             Self::Broker(broker) => broker.validate(rules.broker_defaults),
             Self::Trigger(trigger) => trigger.validate(rules.cesql),
-            Self::PingSource(source) => source.validate(),
+            Self::PingSource(source) => source.validate(rules.schedule, rules.ping_defaults),
             Self::GitHubSource(source) => source.validate(),
             Self::ConfigMap(map) => map.validate(),
             Self::Secret(secret) => secret.validate(),
@@ -279,10 +308,46 @@ fn header(value: &Value, field: &'static str) -> Result<String, DecodeError> {
 }
 
 /// Reads a value of any type, collecting the fields that the type has not.
+///
+/// Serde stops at the first value of a wrong type; such a value is taken away and the rest read again, so that one
+/// mistake does not hide the others.
 pub(crate) fn decode<T: DeserializeOwned>(
     value: &Value,
     unknown: &mut Vec<String>,
-) -> Result<T, DecodeError> {
+) -> Result<T, Vec<DecodeError>> {
+    let mut rest = Cow::Borrowed(value);
+    let mut wrong: BTreeMap<String, DecodeError> = BTreeMap::new();
+    loop {
+        unknown.clear();
+        let wrong_type = match decode_once(&rest, unknown) {
+            Ok(read) if wrong.is_empty() => return Ok(read),
+            Ok(_) => break,
+            Err(wrong_type) => wrong_type,
+        };
+        let place = wrong_type.place.to_string();
+        // What is still wrong once it was taken away cannot be read around.
+        if wrong.contains_key(&place) {
+            break;
+        }
+        wrong.insert(place, wrong_type.error);
+        if wrong.len() == MAX_WRONG || !take_away(rest.to_mut(), &wrong_type.place) {
+            break;
+        }
+    }
+    Err(wrong.into_values().collect())
+}
+
+/// A value of a wrong type.
+struct WrongType {
+    error: DecodeError,
+    place: serde_path_to_error::Path,
+}
+
+/// Reads up to the first value of a wrong type.
+fn decode_once<T: DeserializeOwned>(
+    value: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<T, WrongType> {
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(Strict(value), &mut track);
     let read = serde_ignored::deserialize(tracked, |path| {
@@ -293,14 +358,42 @@ pub(crate) fn decode<T: DeserializeOwned>(
         }
     });
     read.map_err(|error| {
-        let (path, found) = tracked_path(&track.path(), value);
+        let place = track.path();
+        let (path, found) = tracked_path(&place, value);
         let error = error.to_string();
         let expected = match (error.split_once(", expected "), found) {
             (Some((_, expected)), Some(found)) => must_be(expected, found),
             _ => "has a value of the wrong type".to_owned(),
         };
-        DecodeError::WrongType { path, expected }
+        WrongType { error: DecodeError::WrongType { path, expected }, place }
     })
+}
+
+/// Makes a value absent. An item of a list becomes empty instead, so that the numbers of the others stay.
+fn take_away(root: &mut Value, place: &serde_path_to_error::Path) -> bool {
+    if place.iter().len() == 0 {
+        return false;
+    }
+    let mut value = root;
+    let mut absent = Value::Null;
+    for segment in place {
+        let inner = match segment {
+            serde_path_to_error::Segment::Seq { index } => {
+                absent = Value::Object(serde_json::Map::new());
+                value.get_mut(index)
+            }
+            serde_path_to_error::Segment::Map { key }
+            | serde_path_to_error::Segment::Enum { variant: key } => {
+                absent = Value::Null;
+                value.get_mut(key)
+            }
+            serde_path_to_error::Segment::Unknown => None,
+        };
+        let Some(inner) = inner else { return false };
+        value = inner;
+    }
+    *value = absent;
+    true
 }
 
 /// What a field must be, in words. The value is not repeated: it may be a secret.

@@ -11,6 +11,7 @@ use crate::condition::Status;
 use crate::cron::{self, Schedule};
 use crate::destination::Destination;
 use crate::meta::ObjectMeta;
+use crate::ping_defaults::PingDefaults;
 use crate::trigger::json_complaint;
 use crate::{FieldError, FieldErrors};
 
@@ -22,6 +23,9 @@ pub const API_VERSION_OLD: &str = "sources.knative.dev/v1beta2";
 pub const KIND: &str = "PingSource";
 /// The schedule of a source that names none: every minute.
 pub const DEFAULT_SCHEDULE: &str = "* * * * *";
+
+/// Checks that whoever runs a schedule (with its time zone, which may be empty) can keep it; answers why not.
+pub type ScheduleCheck<'a> = &'a dyn Fn(&str, &str) -> Result<(), String>;
 
 /// A ping source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -78,9 +82,9 @@ impl PingSource {
 
     /// What is wrong with it, once defaults are filled in.
     #[must_use]
-    pub fn validate(&self) -> FieldErrors {
+    pub fn validate(&self, schedule: ScheduleCheck<'_>, limits: PingDefaults) -> FieldErrors {
         let mut errors = self.metadata.validate();
-        errors.also(self.spec.validate().via("spec"));
+        errors.also(self.spec.validate(schedule, limits).via("spec"));
         errors.also(annotation::unknown(&self.metadata, KIND, &[]));
         errors
     }
@@ -107,26 +111,41 @@ impl PingSourceSpec {
         }
     }
 
-    fn validate(&self) -> FieldErrors {
+    fn validate(&self, schedule: ScheduleCheck<'_>, limits: PingDefaults) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let timing = self.timing();
         if let Some(Err(error)) = timing.timezone.map(cron::check_timezone) {
             errors.push(FieldError::invalid(error, "timezone"));
         } else if let Err(error) = cron::check(timing.expression) {
             errors.push(FieldError::invalid(error, "schedule"));
+        } else if let Err(reason) = schedule(&self.schedule, &self.timezone) {
+            errors.push(FieldError::invalid(&self.schedule, "schedule").with_details(reason));
         }
         errors.also(self.sink.validate(None).via("sink"));
-        errors.also(self.validate_data());
+        if self.content_type.chars().any(char::is_control) {
+            let error = FieldError::invalid(format_args!("{:?}", self.content_type), "contentType");
+            errors.push(error.with_details("it becomes a header, which has no control characters"));
+        }
+        errors.also(self.validate_data(limits));
         if let Some(overrides) = &self.ce_overrides {
             errors.also(overrides.validate().via("ceOverrides"));
         }
         errors
     }
 
-    fn validate_data(&self) -> FieldErrors {
+    fn validate_data(&self, limits: PingDefaults) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let both = !self.data.is_empty() && !self.data_base64.is_empty();
+        for (field, text) in [("data", &self.data), ("dataBase64", &self.data_base64)] {
+            if let Err(error) = limits.check(field, text)
+                && !both
+            {
+                errors.push(FieldError::invalid(error, field));
+            }
+        }
         let json = self.content_type == "application/json";
         let checked = match (self.data.is_empty(), self.data_base64.is_empty()) {
-            (true, true) => return FieldErrors::new(),
+            (true, true) => Ok(()),
             (false, false) => return FieldError::multiple_one_of(["data", "dataBase64"]).into(),
             (false, true) if json => {
                 check_json(self.data.as_bytes()).map_err(|error| (error, "data"))
@@ -138,10 +157,10 @@ impl PingSourceSpec {
                 Err(error) => Err((error.to_string(), "dataBase64")),
             },
         };
-        match checked {
-            Ok(()) => FieldErrors::new(),
-            Err((error, field)) => FieldError::invalid(error, field).into(),
+        if let Err((error, field)) = checked {
+            errors.push(FieldError::invalid(error, field));
         }
+        errors
     }
 }
 
@@ -170,14 +189,24 @@ mod tests {
         source
     }
 
+    /// Stands for the scheduler, which is another crate's: it cannot keep a 30 February.
+    fn schedule(schedule: &str, _: &str) -> Result<(), String> {
+        if schedule == "0 0 30 2 *" { Err("that date never comes".to_owned()) } else { Ok(()) }
+    }
+
+    fn refusal_within(spec: &str, limits: PingDefaults) -> String {
+        let spec = spec.replacen('{', r#"{"sink":{"uri":"http://s/"},"#, 1);
+        source(&spec).validate(&schedule, limits).to_string()
+    }
+
     fn refusal(spec: &str) -> String {
-        source(&spec.replacen('{', r#"{"sink":{"uri":"http://s/"},"#, 1)).validate().to_string()
+        refusal_within(spec, PingDefaults::default())
     }
 
     #[test]
     fn a_source_without_schedule_fires_every_minute() {
         let source = source(r#"{"sink":{"ref":{"apiVersion":"v1","kind":"Service","name":"s"}}}"#);
-        assert_eq!(source.validate().to_string(), "");
+        assert_eq!(source.validate(&schedule, PingDefaults::default()).to_string(), "");
         assert_eq!(source.spec.timing(), Schedule { timezone: None, expression: "* * * * *" });
         assert_eq!(source.spec.sink.reference.unwrap().namespace, "default");
     }
@@ -223,9 +252,40 @@ mod tests {
         source.metadata.annotations.insert("weft.dev/order".to_owned(), "key".to_owned());
         assert!(
             source
-                .validate()
+                .validate(&schedule, PingDefaults::default())
                 .to_string()
                 .ends_with("a PingSource has no annotations under weft.dev/")
+        );
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_kept_is_refused_with_the_reason() {
+        assert_eq!(
+            refusal(r#"{"schedule":"0 0 30 2 *"}"#),
+            "invalid value: 0 0 30 2 *: spec.schedule\nthat date never comes"
+        );
+    }
+
+    #[test]
+    fn data_is_held_to_the_limit() {
+        let limits = PingDefaults { data_max_size: Some(4) };
+        assert_eq!(refusal_within(r#"{"data":"four"}"#, limits), "");
+        assert_eq!(
+            refusal_within(r#"{"data":"fives"}"#, limits),
+            "invalid value: the data length of 5 bytes exceeds limit set at 4.: spec.data"
+        );
+        assert_eq!(
+            refusal_within(r#"{"dataBase64":"aGVsbG8="}"#, limits),
+            "invalid value: the dataBase64 length of 8 bytes exceeds limit set at 4.: spec.dataBase64"
+        );
+    }
+
+    #[test]
+    fn a_media_type_fits_a_header() {
+        let refused = refusal(r#"{"contentType":"text/plain\n"}"#);
+        assert!(
+            refused.starts_with("invalid value: \"text/plain\\n\": spec.contentType\n"),
+            "{refused}"
         );
     }
 }

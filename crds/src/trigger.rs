@@ -170,6 +170,14 @@ impl Trigger {
         TriggerOptions::read(&self.metadata)
     }
 
+    /// The kind and name of the object, in the Trigger's namespace, whose readiness it waits for.
+    #[must_use]
+    pub fn dependency(&self) -> Option<(String, String)> {
+        let reference: Value = serde_json::from_str(self.metadata.annotation(DEPENDENCY)?).ok()?;
+        let field = |name: &str| reference.get(name)?.as_str().map(str::to_owned);
+        Some((field("kind")?, field("name")?))
+    }
+
     fn validate_dependency(&self, text: &str) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let message = format!("The provided annotation was not a corev1.ObjectReference: {text:?}");

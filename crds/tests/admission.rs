@@ -4,6 +4,7 @@
 
 use crds::broker_defaults::BrokerDefaults;
 use crds::object::{Object, Rules};
+use crds::ping_defaults::PingDefaults;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,7 +52,12 @@ fn cesql(expression: &str) -> Result<(), String> {
 
 fn admit(case: &Case) -> Result<Value, String> {
     let defaults = BrokerDefaults::parse(DEFAULTS).expect("the defaults are good");
-    let rules = Rules { cesql: &cesql, broker_defaults: &defaults };
+    let rules = Rules {
+        cesql: &cesql,
+        schedule: &|_, _| Ok(()),
+        broker_defaults: &defaults,
+        ping_defaults: PingDefaults::default(),
+    };
     let mut object = Object::from_value(&case.object).map_err(|error| error.to_string())?;
     object.defaults(&rules);
     object.validate(&rules).into_result().map_err(|errors| format!("{DENIED}{errors}"))?;

@@ -17,6 +17,7 @@ impl Files {
     /// When it cannot be created.
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
+        dir.parent().map_or(Ok(()), sync)?;
         Ok(Self(dir))
     }
 

@@ -1,5 +1,7 @@
 //! Resources from files: read, checked, planned. An API server takes the files' place later; the plan stays.
 
+use std::fs::File as Opened;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -7,6 +9,8 @@ use crds::Object;
 use crds::broker_defaults::BrokerDefaults;
 use crds::manifest::{File, MAX_FILE_BYTES};
 use crds::object::Rules;
+use crds::ping_defaults::PingDefaults;
+use sources::ping::{Schedule, ScheduleError};
 
 mod filter;
 pub mod follow;
@@ -21,7 +25,7 @@ pub use plan::Plan;
 /// # Errors
 /// Every mistake with file, line, column, field and rule.
 pub fn load(paths: &[PathBuf], events: &str) -> anyhow::Result<Plan> {
-    Plan::make(&read(paths)?, events)
+    Texts::read(paths)?.plan(events)
 }
 
 /// Reads and checks every object of `paths`, in order.
@@ -29,20 +33,64 @@ pub fn load(paths: &[PathBuf], events: &str) -> anyhow::Result<Plan> {
 /// # Errors
 /// Every mistake with file, line, column, field and rule.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Object>> {
-    let mut texts = Vec::new();
-    for file in files(paths)? {
-        let length = std::fs::metadata(&file).with_context(|| format!("{}", file.display()))?.len();
-        let limit = u64::try_from(MAX_FILE_BYTES)?;
-        ensure!(length <= limit, "{}: {length} bytes, more than {limit}", file.display());
-        let text =
-            std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        texts.push((file.display().to_string(), text));
+    Texts::read(paths)?.objects()
+}
+
+/// What the files held at one moment.
+#[derive(Debug, Hash)]
+struct Texts(Vec<Text>);
+
+#[derive(Debug, Hash)]
+struct Text {
+    name: String,
+    text: String,
+}
+
+impl Texts {
+    fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        files(paths)?.iter().map(|path| Text::read(path)).collect::<Result<_, _>>().map(Self)
     }
-    let files: Vec<File<'_>> = texts.iter().map(|(name, text)| File { name, text }).collect();
-    let defaults = BrokerDefaults::builtin();
-    let rules = Rules { cesql: &check_cesql, broker_defaults: &defaults };
-    let located = crds::manifest::load(&files, &rules)?;
-    Ok(located.into_iter().map(|located| located.object).collect())
+
+    fn objects(&self) -> anyhow::Result<Vec<Object>> {
+        let files: Vec<File<'_>> =
+            self.0.iter().map(|Text { name, text }| File { name, text }).collect();
+        let defaults = BrokerDefaults::builtin();
+        let rules = Rules {
+            cesql: &check_cesql,
+            schedule: &check_schedule,
+            broker_defaults: &defaults,
+            ping_defaults: PingDefaults::default(),
+        };
+        let located = crds::manifest::load(&files, &rules)?;
+        Ok(located.into_iter().map(|located| located.object).collect())
+    }
+
+    fn plan(&self, events: &str) -> anyhow::Result<Plan> {
+        Plan::make(&self.objects()?, events)
+    }
+}
+
+impl Text {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(MAX_FILE_BYTES)?;
+        Opened::open(path)
+            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+            .with_context(|| format!("read {name}"))?;
+        ensure!(bytes.len() <= MAX_FILE_BYTES, "{name}:1:1: a file may have {limit} bytes");
+        // Most often a file that is about to be written. Taken for "declares nothing", it would remove everything.
+        ensure!(!bytes.trim_ascii().is_empty(), "{name}:1:1: the file is empty");
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or_default();
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            let column = String::from_utf8_lossy(last).chars().count() + 1;
+            anyhow::anyhow!("{name}:{line}:{column}: this is not UTF-8; save the file as UTF-8")
+        })?;
+        Ok(Self { name, text })
+    }
 }
 
 /// Refuses an expression that does not parse, or that can never decide.
@@ -50,6 +98,14 @@ fn check_cesql(text: &str) -> Result<(), String> {
     let expression =
         dispatcher::filter::cesql::Expression::parse(text).map_err(|error| error.to_string())?;
     expression.check().map_err(|error| error.to_string())
+}
+
+/// Refuses a schedule that would never tick.
+fn check_schedule(schedule: &str, timezone: &str) -> Result<(), String> {
+    match Schedule::parse(schedule, Some(timezone)) {
+        Ok(_) => Ok(()),
+        Err(ScheduleError::Schedule(reason) | ScheduleError::Timezone(reason)) => Err(reason),
+    }
 }
 
 /// The files that `paths` mean: directories stand for their YAML and JSON files, sorted, without descending.
@@ -78,8 +134,15 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Whether a directory's entry is a file of resources, by its name. Names that start with a dot are what editors keep to
+/// themselves. A link that leads nowhere counts: what it declared must not be taken for removed.
 fn is_resource(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    path.is_file()
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden
+        && std::fs::metadata(path).map_or(true, |meta| meta.is_file())
         && extension.is_some_and(|extension| ["yaml", "yml", "json"].contains(&extension))
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,7 @@ impl Runner {
                 self.0.start(&mut sources, key, spec);
             }
         }
+        self.0.ports.hooks.know();
     }
 
     /// The status of every source that should run.

@@ -1,8 +1,9 @@
 //! Requests on their way to web hook sources: `/sources/{namespace}/{name}`.
 //!
 //! Whoever serves HTTP passes requests to [`Hooks::serve`]; running sources register a [`Hook`] under their name.
-//! A path whose source is known but not running yet (the mesh is starting, or the source is being replaced) holds
-//! its requests for a moment instead of refusing them: most senders of web hooks never send twice.
+//! A path whose source is known but not running yet (it is starting, or being replaced) holds its requests for a moment
+//! instead of refusing them, and so does every path before the sources are known: most senders of web hooks never send
+//! twice.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -105,6 +106,8 @@ struct Inner {
     writing: Mutex<()>,
     /// Counts bytes of bodies, up to [`MAX_HELD`].
     memory: Arc<Semaphore>,
+    /// Cancelled once the sources are known.
+    known: CancellationToken,
     /// Cancelled when the mesh stops.
     closed: CancellationToken,
     metrics: Metrics,
@@ -134,6 +137,7 @@ impl Hooks {
             slots: ArcSwap::default(),
             writing: Mutex::new(()),
             memory: Arc::new(Semaphore::new(MAX_HELD)),
+            known: CancellationToken::new(),
             closed: CancellationToken::new(),
             metrics,
         }))
@@ -173,6 +177,11 @@ impl Hooks {
     /// Takes an announcement back.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.forget_path(&path(namespace, name));
+    }
+
+    /// All sources there are were announced: a path that is not known now is wrong.
+    pub(crate) fn know(&self) {
+        self.0.known.cancel();
     }
 
     /// From now on requests are told to come again: the sources are about to stop.
@@ -233,20 +242,27 @@ impl Hooks {
         let unknown =
             || Refusal::NotFound(format!("there is no web hook source {namespace}/{name}"));
         let busy = |reason| Refusal::Busy { reason, retry_after: RETRY_AFTER };
+        let path = path(namespace, name);
+        let slot = || self.0.slots.load().get(&path).cloned();
+        let found = async {
+            if slot().is_none() && timeout(START_TIMEOUT, self.0.known.cancelled()).await.is_err() {
+                return Err(busy("the mesh is starting".to_owned()));
+            }
+            let slot = slot().ok_or_else(unknown)?;
+            let mut hooks = slot.hook.subscribe();
+            // A source that is removed while requests wait must not keep them: only the map may own the sender.
+            drop(slot);
+            match timeout(START_TIMEOUT, hooks.wait_for(Option::is_some)).await {
+                Ok(Ok(hook)) => hook.clone().ok_or_else(unknown),
+                Ok(Err(_)) => Err(unknown()),
+                Err(_) => Err(busy(format!("the source {namespace}/{name} is not running"))),
+            }
+        };
+        let stopping = || Err(busy("the mesh is stopping".to_owned()));
         if self.0.closed.is_cancelled() {
-            return Err(busy("the mesh is stopping".to_owned()));
+            return stopping();
         }
-        let slot = self.0.slots.load().get(&path(namespace, name)).cloned().ok_or_else(unknown)?;
-        let mut hooks = slot.hook.subscribe();
-        // A source that is removed while requests wait must not keep them: only the map may own the sender.
-        drop(slot);
-        let waiting = timeout(START_TIMEOUT, hooks.wait_for(Option::is_some));
-        match self.0.closed.run_until_cancelled(waiting).await {
-            Some(Ok(Ok(hook))) => hook.clone().ok_or_else(unknown),
-            Some(Ok(Err(_))) => Err(unknown()),
-            Some(Err(_)) => Err(busy(format!("the source {namespace}/{name} is not running"))),
-            None => Err(busy("the mesh is stopping".to_owned())),
-        }
+        self.0.closed.run_until_cancelled(found).await.unwrap_or_else(stopping)
     }
 
     /// Reads a body; the permit stands for its memory.

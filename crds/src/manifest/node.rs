@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::object::SUPPORTED;
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
@@ -14,6 +16,16 @@ pub(super) struct Position {
 impl Position {
     /// Where a text begins.
     pub(super) const START: Self = Self { line: 1, column: 1 };
+
+    /// The place that follows a text.
+    pub(super) fn after(text: &str) -> Self {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let last = text.rsplit('\n').next().unwrap_or(text);
+        Self {
+            line: number(text.matches('\n').count()).saturating_add(1),
+            column: number(last.chars().count()).saturating_add(1),
+        }
+    }
 }
 
 /// A mistake with its place.
@@ -38,6 +50,24 @@ impl Fault {
             self.field = self.field.split(", ").map(dotted).collect::<Vec<_>>().join(", ");
         }
         self
+    }
+}
+
+/// How large a value is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Values, itself included.
+    pub(super) nodes: usize,
+    /// Bytes of texts and names.
+    pub(super) bytes: usize,
+}
+
+impl Size {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.saturating_add(other.nodes),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
     }
 }
 
@@ -84,12 +114,16 @@ impl Node {
         }
     }
 
-    /// How many values it is.
-    pub(super) fn size(&self) -> usize {
-        1 + match &self.content {
-            Content::List(items) => items.iter().map(Self::size).sum(),
-            Content::Map(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
-            _ => 0,
+    /// How much a copy of it takes.
+    pub(super) fn size(&self) -> Size {
+        let own = Size { nodes: 1, bytes: 0 };
+        match &self.content {
+            Content::Text(text) => Size { bytes: text.len(), ..own },
+            Content::List(items) => items.iter().fold(own, |size, item| size.and(item.size())),
+            Content::Map(entries) => entries.iter().fold(own, |size, entry| {
+                size.and(entry.value.size()).and(Size { nodes: 0, bytes: entry.key.len() })
+            }),
+            Content::Null | Content::Bool(_) | Content::Number(_) => own,
         }
     }
 
@@ -110,14 +144,31 @@ impl Node {
         Some(entries.swap_remove(index).value)
     }
 
-    /// Whether it is what `kubectl get -o yaml` writes about several objects.
+    /// Whether it is what `kubectl get -o yaml` writes about several objects (`List`), or what a server answers
+    /// (`BrokerList`).
     pub(super) fn is_list_of_objects(&self) -> bool {
-        let is = |key: &str, expected: &str| {
-            self.get(key).is_some_and(
-                |node| matches!(&node.content, Content::Text(text) if text == expected),
-            )
+        let (Some(version), Some(kind)) = (self.text("apiVersion"), self.text("kind")) else {
+            return false;
         };
-        is("kind", "List") && is("apiVersion", "v1")
+        match kind.strip_suffix("List") {
+            Some("") => version == "v1",
+            Some(kind) => SUPPORTED.contains(&(version, kind)),
+            None => false,
+        }
+    }
+
+    /// The names and places of all fields but the `known` ones.
+    pub(super) fn fields_but(&self, known: &[&str]) -> Vec<(String, Position)> {
+        let Content::Map(entries) = &self.content else { return Vec::new() };
+        let others = entries.iter().filter(|entry| !known.contains(&entry.key.as_str()));
+        others.map(|entry| (entry.key.clone(), entry.at)).collect()
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match &self.get(key)?.content {
+            Content::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// The place of a field, or of its nearest parent that is there.

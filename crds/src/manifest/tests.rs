@@ -9,7 +9,13 @@ fn cesql(expression: &str) -> Result<(), String> {
 
 fn load_files(files: &[(&str, &str)]) -> Result<Vec<Located>, ManifestErrors> {
     let files: Vec<_> = files.iter().map(|(name, text)| File { name, text }).collect();
-    load(&files, &Rules { cesql: &cesql, broker_defaults: &BrokerDefaults::builtin() })
+    let rules = Rules {
+        cesql: &cesql,
+        schedule: &|_, _| Ok(()),
+        broker_defaults: &BrokerDefaults::builtin(),
+        ping_defaults: PingDefaults::default(),
+    };
+    load(&files, &rules)
 }
 
 fn good(text: &str) -> Vec<Object> {
@@ -77,6 +83,13 @@ fn a_list_holds_objects() {
     );
     let nested = format!("{text}- apiVersion: v1\n  kind: List\n");
     assert_eq!(bad(&nested), "mesh.yaml:7:3: items[1]: a List cannot hold a List");
+    let typed =
+        text.replace("kind: List", "kind: NamespaceList\nmetadata: {resourceVersion: \"7\"}");
+    assert_eq!(good(&typed).len(), 1);
+    assert_eq!(
+        bad("apiVersion: v1\nkind: List\nitmes: []\n"),
+        "mesh.yaml:3:1: itmes: unknown field"
+    );
     assert_eq!(
         bad("apiVersion: v1\nkind: List\nitems: 5\n"),
         "mesh.yaml:3:8: items: must be a list"
@@ -96,6 +109,50 @@ fn an_unknown_field_is_named_at_its_line() {
         trigger("  brokr: b\n  subscriber: {uri: http://s/}\n  filters:\n  - regex: {type: a}\n");
     let expected = "mesh.yaml:5:3: spec.brokr: unknown field\nmesh.yaml:8:5: spec.filters[0].regex: unknown field";
     assert_eq!(bad(&text), expected);
+}
+
+#[test]
+fn a_value_of_a_wrong_type_hides_no_other_mistake() {
+    let text = trigger(
+        "  broker: 5\n  subscriber: {uri: 42}\n  filterz: []\n  filters:\n  - 1\n  - exact: {type: 5}\n    regex: {}\n  delivery: {retry: x, tiemout: PT1S}\n",
+    );
+    let expected = [
+        "mesh.yaml:5:3: spec.broker: must be a string, not a number; quote it",
+        "mesh.yaml:6:16: spec.subscriber.uri: must be a string, not a number; quote it",
+        "mesh.yaml:7:3: spec.filterz: unknown field",
+        "mesh.yaml:9:5: spec.filters[0]: must be a mapping, not a number",
+        "mesh.yaml:10:13: spec.filters[1].exact[type]: must be a string, not a number; quote it",
+        "mesh.yaml:11:5: spec.filters[1].regex: unknown field",
+        "mesh.yaml:12:14: spec.delivery.retry: must be a whole number, not a string",
+        "mesh.yaml:12:24: spec.delivery.tiemout: unknown field",
+    ];
+    assert_eq!(bad(&text), expected.join("\n"));
+}
+
+#[test]
+fn every_document_with_a_mistake_is_named() {
+    let bad_trigger = trigger("  brokr: b\n  subscriber: {uri: http://s/}\n");
+    let text = format!("{bad_trigger}---\n{BROKER}---\n{bad_trigger}---\na: [\n");
+    let found = bad(&text);
+    let places: Vec<_> = found.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["mesh.yaml:5:3", "mesh.yaml:17:3", "mesh.yaml:21:1"], "{found}");
+}
+
+#[test]
+fn lines_may_end_as_on_windows() {
+    let text = trigger("  broker: b\n  subscriber: {uri: http://s/}\n").replace('\n', "\r\n");
+    assert_eq!(good(&text).len(), 1);
+    let text = trigger("  brokr: b\n  subscriber: {uri: http://s/}\n").replace('\n', "\r\n");
+    assert_eq!(bad(&text), "mesh.yaml:5:3: spec.brokr: unknown field");
+}
+
+#[test]
+fn control_characters_are_refused_and_end_no_file() {
+    let text = format!("{BROKER}\0---\n{}", trigger("  broker: b\n"));
+    assert_eq!(bad(&text), "mesh.yaml:5:1: the character U+0000 cannot be in a file");
+    assert_eq!(bad("a: b\u{1b}"), "mesh.yaml:1:5: the character U+001B cannot be in a file");
+    let json = "{\"apiVersion\":\"v1\",\"kind\":\"Secret\"}\0";
+    assert_eq!(bad(json), "mesh.yaml:1:36: the character U+0000 cannot be in a file");
 }
 
 #[test]
@@ -139,6 +196,9 @@ fn a_kind_that_is_not_known_is_refused_at_its_line() {
             .starts_with("mesh.yaml:2:1: kind: Broker has no version \"v1\"; supported is ")
     );
     assert_eq!(bad("a: b\n"), "mesh.yaml:1:1: apiVersion: missing field(s)");
+    let channel = format!("{BROKER}---\napiVersion: messaging.knative.dev/v1\nkind: Channel\n");
+    let expected = "mesh.yaml:7:1: kind: Knative's Channel (messaging.knative.dev/v1) is not served by this mesh; supported are Broker (";
+    assert!(bad(&channel).starts_with(expected), "{}", bad(&channel));
 }
 
 #[test]
@@ -250,6 +310,12 @@ fn what_a_document_may_grow_to_is_bounded() {
         "{}",
         bad(&bomb)
     );
+    let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1_000_000), ["*a"; 40_000].join(", "));
+    assert!(
+        bad(&text).ends_with("a document may have 3145728 characters, aliases counted in full"),
+        "{}",
+        bad(&text)
+    );
     let deep = format!("a: {}{}", "[".repeat(100), "]".repeat(100));
     assert_eq!(bad(&deep), "mesh.yaml:1:67: values may be nested 64 deep");
     let block: String = (0..100).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
@@ -341,6 +407,26 @@ fn broker_defaults_among_the_files_apply_whatever_their_order() {
     assert_eq!(
         load_files(&[("a.yaml", BROKER), ("b.yaml", &broken)]).unwrap_err().to_string(),
         expected
+    );
+}
+
+#[test]
+fn ping_defaults_among_the_files_apply_whatever_their_order() {
+    let ping = "apiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: p}\nspec:\n  data: hello\n  sink: {uri: http://s/}\n";
+    let limit = |bytes: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-ping-defaults, namespace: knative-eventing}}\ndata:\n  data-max-size: {bytes:?}\n"
+        )
+    };
+    let load_both = |bytes: &str| load_files(&[("a.yaml", ping), ("b.yaml", &limit(bytes))]);
+    assert_eq!(load_both("5").unwrap().len(), 2);
+    assert_eq!(
+        load_both("4").unwrap_err().to_string(),
+        "a.yaml:5:3: spec.data: invalid value: the data length of 5 bytes exceeds limit set at 4."
+    );
+    assert_eq!(
+        load_both("4k").unwrap_err().to_string(),
+        "b.yaml:5:3: data[data-max-size]: \"4k\" is not a number of bytes; -1 stands for no limit"
     );
 }
 

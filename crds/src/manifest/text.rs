@@ -9,6 +9,7 @@ use crate::object::{self, DecodeError};
 /// Reads every document and hands it on. As with kubectl, a text that starts with a brace is JSON if it can be.
 pub(super) fn documents(text: &str, take: &mut dyn FnMut(Node)) -> Result<(), Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    refuse_control_characters(text)?;
     let Some(object) = text.trim_start().strip_prefix('{') else {
         return yaml::read(text, take);
     };
@@ -32,10 +33,23 @@ pub(super) fn documents(text: &str, take: &mut dyn FnMut(Node)) -> Result<(), Fa
     }
 }
 
+/// Neither YAML nor JSON may hold them, and the parser takes the first NUL for the end of the file.
+fn refuse_control_characters(text: &str) -> Result<(), Fault> {
+    let forbidden =
+        |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r') || byte == 0x7f;
+    let Some(offset) = text.bytes().position(forbidden) else { return Ok(()) };
+    let before = text.get(..offset).unwrap_or_default();
+    let code = text.as_bytes().get(offset).copied().unwrap_or_default();
+    Err(Fault::new(
+        Position::after(before),
+        format!("the character U+{code:04X} cannot be in a file"),
+    ))
+}
+
 /// Reads a text that stands in a field: one document of one type.
 ///
 /// # Errors
-/// A sentence that starts with the line and column in the text.
+/// Sentences that start with the line and column in the text.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let told = |at: Position, message: &str| format!("{}:{}: {message}", at.line, at.column);
     let mut found = None;
@@ -53,15 +67,21 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         return Err(told(at, "one document is expected"));
     }
     let mut unknown = Vec::new();
-    let read = object::decode(&node.to_value(), &mut unknown).map_err(|error| match error {
-        DecodeError::WrongType { path, expected } if path.is_empty() => told(node.at, &expected),
-        DecodeError::WrongType { path, expected } => {
-            told(node.locate(&path), &format!("{path}: {expected}"))
-        }
-        other => told(node.at, &other.to_string()),
-    })?;
-    match unknown.first() {
-        Some(path) => Err(told(node.locate(path), &format!("{path}: unknown field"))),
-        None => Ok(read),
+    let read = object::decode(&node.to_value(), &mut unknown);
+    let errors = read.as_ref().err().into_iter().flatten();
+    let mut mistakes: Vec<String> = errors
+        .map(|error| match error {
+            DecodeError::WrongType { path, expected } if path.is_empty() => told(node.at, expected),
+            DecodeError::WrongType { path, expected } => {
+                told(node.locate(path), &format!("{path}: {expected}"))
+            }
+            other => told(node.at, &other.to_string()),
+        })
+        .collect();
+    let unknown = unknown.iter();
+    mistakes.extend(unknown.map(|path| told(node.locate(path), &format!("{path}: unknown field"))));
+    match read {
+        Ok(read) if mistakes.is_empty() => Ok(read),
+        _ => Err(mistakes.join("\n")),
     }
 }

@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
-use super::node::{Content, Entry, Fault, Node, Position};
+use super::node::{Content, Entry, Fault, Node, Position, Size};
 use super::{MAX_DEPTH, MAX_DOCUMENT_CHARS, MAX_NODES, scalar};
+
+/// A value whose text is bounded with the document it stands in.
+const ONE: Size = Size { nodes: 1, bytes: 0 };
 
 const STRING_KEY: &str = "the name of a field must be a string; quote it";
 
@@ -35,8 +38,8 @@ struct Builder {
     open: Vec<Open>,
     /// Values that aliases may repeat, by the number the parser gives them.
     anchors: HashMap<usize, Node>,
-    /// Values of this document so far.
-    nodes: usize,
+    /// Values of this document so far, and the bytes of those that are copies.
+    size: Size,
     /// Where this document starts, in characters.
     start: usize,
 }
@@ -82,7 +85,7 @@ impl Builder {
                 return self.value(node);
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.count(1, at)?;
+                self.count(ONE, at)?;
                 let merge = style == ScalarStyle::Plain && text == "<<" && tag.is_none();
                 if merge && self.take_merge_key(at)? {
                     return Ok(None);
@@ -120,7 +123,7 @@ impl Builder {
     }
 
     fn push(&mut self, open: Open) -> Result<(), Fault> {
-        self.count(1, open.at)?;
+        self.count(ONE, open.at)?;
         if self.open.len() >= MAX_DEPTH {
             return Err(Fault::new(open.at, format!("values may be nested {MAX_DEPTH} deep")));
         }
@@ -128,13 +131,19 @@ impl Builder {
         Ok(())
     }
 
-    fn count(&mut self, nodes: usize, at: Position) -> Result<(), Fault> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            return Err(Fault::new(
+    fn count(&mut self, size: Size, at: Position) -> Result<(), Fault> {
+        self.size = self.size.and(size);
+        let too_much = |most: usize, what: &str| {
+            Err(Fault::new(
                 at,
-                format!("a document may have {MAX_NODES} values, aliases counted in full"),
-            ));
+                format!("a document may have {most} {what}, aliases counted in full"),
+            ))
+        };
+        if self.size.nodes > MAX_NODES {
+            return too_much(MAX_NODES, "values");
+        }
+        if self.size.bytes > MAX_DOCUMENT_CHARS {
+            return too_much(MAX_DOCUMENT_CHARS, "characters");
         }
         Ok(())
     }

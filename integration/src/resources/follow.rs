@@ -1,5 +1,6 @@
 //! Follows resource files: what is saved is in force, what is broken is reported and changes nothing.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, load};
+use super::{Plan, Texts};
 
-/// Editors write a file in several steps; this much silence means they are done.
+/// Editors write a file in several steps; two looks this far apart that find the same mean they are done.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// Changes may go unnoticed (network file systems, a watch limit reached), so the files are looked at this often anyway.
@@ -20,17 +21,27 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub struct Follower {
     paths: Vec<PathBuf>,
     events: String,
-    /// The last complaint, so that an unchanged mistake is reported once.
-    complaint: Option<String>,
+    /// What the files held when they were last read in full, so that unchanged files are neither checked nor complained
+    /// about again.
+    seen: Option<u64>,
+    /// Whether the files were broken then.
+    complained: bool,
     /// What is in force, so that an unchanged plan is not applied again.
     applied: Plan,
+}
+
+/// The files at one moment.
+struct Look {
+    texts: anyhow::Result<Texts>,
+    /// Equal for equal texts, or equal complaints.
+    mark: u64,
 }
 
 impl Follower {
     /// Follows `paths`, of which `applied` is in force; `events` is the base URL of the events listener.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, events: String, applied: Plan) -> Self {
-        Self { paths, events, complaint: None, applied }
+        Self { paths, events, seen: None, complained: false, applied }
     }
 
     /// Calls `apply` with each new good plan, until `stop`.
@@ -38,44 +49,83 @@ impl Follower {
         if self.paths.is_empty() {
             return stop.cancelled().await;
         }
+        if let Some(stream) = self.paths.iter().find(|path| is_stream(path)) {
+            tracing::info!("{} can be read once only: changes are not followed", stream.display());
+            return stop.cancelled().await;
+        }
         let (sender, mut changes) = mpsc::channel(1);
         // Held: dropping it ends the watch.
         let _watcher = watch(&self.paths, sender);
         loop {
+            // Looked at first: what changed before the watch began is no event.
+            match stop.run_until_cancelled(self.changed()).await {
+                None => return,
+                Some(None) => {}
+                Some(Some(plan)) => apply(plan).await,
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(()) = changes.recv() => settle(&mut changes).await,
+                Some(()) = changes.recv() => {}
                 () = tokio::time::sleep(SWEEP) => {}
             }
-            self.look(&apply).await;
         }
     }
 
-    async fn look(&mut self, apply: &impl AsyncFn(Plan)) {
-        match load(&self.paths, &self.events) {
+    /// The plan to bring into force, if the files say something new and good.
+    async fn changed(&mut self) -> Option<Plan> {
+        let texts = self.settled().await?;
+        let events = self.events.clone();
+        match aside(move || texts?.plan(&events)).await {
             Ok(plan) => {
-                if self.complaint.take().is_some() {
+                if std::mem::take(&mut self.complained) {
                     tracing::info!("the files are good again");
                 }
-                if plan != self.applied {
+                (plan != self.applied).then(|| {
                     self.applied = plan.clone();
-                    apply(plan).await;
-                }
+                    plan
+                })
             }
             Err(error) => {
-                let complaint = format!("{error:#}");
-                if self.complaint.as_ref() != Some(&complaint) {
-                    tracing::error!("{complaint}\nthe last good state stays in force");
-                }
-                self.complaint = Some(complaint);
+                tracing::error!("{error:#}\nthe last good state stays in force");
+                self.complained = true;
+                None
             }
         }
+    }
+
+    /// What the files hold once they stay the same for a moment, unless that was seen before. A file that is half written
+    /// may well be good YAML, and a file that is being replaced is missing for an instant.
+    async fn settled(&mut self) -> Option<anyhow::Result<Texts>> {
+        let mut look = self.look().await;
+        while self.seen != Some(look.mark) {
+            tokio::time::sleep(QUIET).await;
+            let again = self.look().await;
+            if again.mark == look.mark {
+                self.seen = Some(again.mark);
+                return Some(again.texts);
+            }
+            look = again;
+        }
+        None
+    }
+
+    async fn look(&self) -> Look {
+        let paths = self.paths.clone();
+        let texts = aside(move || Texts::read(&paths)).await;
+        let mut hasher = DefaultHasher::new();
+        match &texts {
+            Ok(texts) => texts.hash(&mut hasher),
+            Err(error) => format!("{error:#}").hash(&mut hasher),
+        }
+        Look { texts, mark: hasher.finish() }
     }
 }
 
-/// Waits until nothing has changed for a moment.
-async fn settle(changes: &mut mpsc::Receiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
+/// Runs what blocks or takes long where nobody waits for it: thousands of resources are read and checked in seconds.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// Watches the directories of `paths` (a file that is replaced by rename is another inode). Without a watch the sweep is
@@ -102,6 +152,11 @@ fn watch(paths: &[PathBuf], sender: mpsc::Sender<()>) -> Option<RecommendedWatch
     }
 }
 
+/// Whether it is a pipe or a device (`-f <(…)`, `-f /dev/stdin`): who opens it again may wait forever.
+fn is_stream(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+}
+
 fn directory(path: &Path) -> PathBuf {
     if path.is_dir() {
         return path.to_owned();
@@ -111,3 +166,6 @@ fn directory(path: &Path) -> PathBuf {
         _ => PathBuf::from("."),
     }
 }
+
+#[cfg(test)]
+mod tests;

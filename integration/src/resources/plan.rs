@@ -1,12 +1,13 @@
 //! From checked resources to what the data plane is handed. Pure: the same objects make the same plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker::store::{Start, Topic, TopicOptions};
 use crds::Object;
 use crds::annotation;
 use crds::broker::Broker;
 use crds::ce_overrides::CloudEventOverrides;
+use crds::config_map::ConfigMap;
 use crds::delivery::{self, DeliverySpec};
 use crds::destination::Destination;
 use crds::github_source::{GitHubSource, SecretKeySelector};
@@ -14,6 +15,7 @@ use crds::meta::ObjectMeta;
 use crds::ping_source::PingSource;
 use crds::secret::Secret;
 use crds::trigger::Trigger;
+use crds::{broker_defaults, ping_defaults};
 use dispatcher::{
     Backoff, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot, Target,
 };
@@ -49,13 +51,13 @@ impl Plan {
     pub fn make(objects: &[Object], events: &str) -> anyhow::Result<Self> {
         let mut planner = Planner { events, ..Planner::default() };
         for object in objects {
+            let meta = object.metadata();
+            planner.present.insert((object.kind(), &meta.namespace, &meta.name));
             match object {
                 Object::Broker(broker) if broker.is_ours() => {
-                    let meta = &broker.metadata;
                     planner.brokers.insert((&meta.namespace, &meta.name), broker);
                 }
                 Object::Secret(secret) => {
-                    let meta = &secret.metadata;
                     planner.secrets.insert((&meta.namespace, &meta.name), secret);
                 }
                 _ => {}
@@ -67,7 +69,8 @@ impl Plan {
                 Object::Trigger(trigger) => planner.trigger(trigger)?,
                 Object::GitHubSource(source) => planner.github(source),
                 Object::PingSource(source) => planner.ping(source),
-                Object::ConfigMap(_) | Object::Secret(_) | Object::Namespace(_) => {}
+                Object::ConfigMap(map) => planner.config_map(map),
+                Object::Secret(_) | Object::Namespace(_) => {}
             }
         }
         Ok(planner.plan)
@@ -77,12 +80,26 @@ impl Plan {
 #[derive(Default)]
 struct Planner<'a> {
     events: &'a str,
+    /// Kind, namespace and name of every object.
+    present: BTreeSet<(&'a str, &'a str, &'a str)>,
     brokers: BTreeMap<(&'a str, &'a str), &'a Broker>,
     secrets: BTreeMap<(&'a str, &'a str), &'a Secret>,
     plan: Plan,
 }
 
 impl Planner<'_> {
+    /// A configuration that lies elsewhere is no mistake, for it may be somebody else's; but it changes nothing.
+    fn config_map(&mut self, map: &ConfigMap) {
+        let ObjectMeta { namespace, name, .. } = &map.metadata;
+        let configures = [broker_defaults::NAME, ping_defaults::NAME].contains(&name.as_str());
+        if configures && namespace != broker_defaults::NAMESPACE {
+            let there = broker_defaults::NAMESPACE;
+            self.note(format!(
+                "config map {namespace}/{name}: it has an effect in namespace {there} only"
+            ));
+        }
+    }
+
     fn broker(&mut self, broker: &Broker) {
         let meta = &broker.metadata;
         if !broker.is_ours() {
@@ -112,6 +129,7 @@ impl Planner<'_> {
             ));
         }
         let subscriber = self.target(&of, "subscriber", &trigger.spec.subscriber, &meta.namespace);
+        let waits = self.waits(&of, trigger);
         let inherited = broker.and_then(|broker| broker.spec.delivery.as_ref());
         let delivery =
             self.delivery(&of, trigger.spec.delivery.as_ref(), inherited, &meta.namespace);
@@ -120,7 +138,7 @@ impl Planner<'_> {
             name: meta.name.clone(),
             broker: Topic::new(&meta.namespace, trigger.broker()),
             filter: filter(trigger)?,
-            paused: options.paused || subscriber.is_none(),
+            paused: options.paused || waits || subscriber.is_none(),
             subscriber: subscriber.unwrap_or_else(|| Target::new(http::Uri::from_static(NOWHERE))),
             delivery,
             order_by_key: options.order == annotation::Order::Key,
@@ -131,6 +149,19 @@ impl Planner<'_> {
             max_backlog: options.max_backlog,
         });
         Ok(())
+    }
+
+    /// Whether what the trigger depends on does not exist. What exists here is ready.
+    fn waits(&mut self, of: &str, trigger: &Trigger) -> bool {
+        let Some((kind, name)) = trigger.dependency() else { return false };
+        let namespace = trigger.metadata.namespace.as_str();
+        let waits = !self.present.contains(&(kind.as_str(), namespace, name.as_str()));
+        if waits {
+            self.note(format!(
+                "{of}: it depends on {kind} {name}, which does not exist: its events wait"
+            ));
+        }
+        waits
     }
 
     /// Field by field: the trigger's, else the broker's, else the default.

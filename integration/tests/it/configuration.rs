@@ -3,7 +3,7 @@
 use crate::harness::eventually::eventually;
 use crate::harness::mesh::{BROKER, Mesh, trigger, weft};
 use crate::harness::request;
-use crate::harness::subscriber::Subscriber;
+use crate::harness::subscriber::{Reply, Subscriber};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_in_a_followed_file_names_line_and_field_and_changes_nothing() {
@@ -68,30 +68,6 @@ async fn a_start_on_a_broken_file_fails_with_file_line_and_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_in_use_is_refused_by_name() {
-    let mesh = Mesh::start(BROKER).await;
-    let output = weft()
-        .args([
-            "up",
-            "--events",
-            "127.0.0.1:0",
-            "--gateway",
-            "127.0.0.1:0",
-            "--api",
-            "127.0.0.1:0",
-            "--data",
-        ])
-        .arg(mesh.data())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("another"), "{text}");
-    assert_eq!(request::get(&format!("{}/readyz", mesh.api)).await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_may_come_before_its_broker() {
     let subscriber = Subscriber::start().await;
     let mesh = Mesh::start(&trigger("t", &subscriber.url, "", &[])).await;
@@ -107,7 +83,7 @@ async fn a_trigger_may_come_before_its_broker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_defaults_come_from_the_config_map() {
-    let failing = Subscriber::scripted(|_| crate::harness::subscriber::Reply::status(500)).await;
+    let failing = Subscriber::scripted(|_| Reply::status(500)).await;
     let defaults = "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-br-defaults\n  namespace: knative-eventing\ndata:\n  default-br-config: |\n    clusterDefault:\n      brokerClass: Weft\n      delivery:\n        retry: 2\n        backoffPolicy: linear\n        backoffDelay: PT0.01S\n";
     let mesh =
         Mesh::start(&format!("{BROKER}{}{defaults}", trigger("t", &failing.url, "", &[]))).await;
@@ -118,6 +94,47 @@ async fn broker_defaults_come_from_the_config_map() {
     })
     .await;
     assert_eq!(failing.got().len(), 3);
+    // And they are live.
+    let defaults = defaults.replace("retry: 2", "retry: 4");
+    mesh.rewrite(&format!("{BROKER}{}{defaults}", trigger("t", &failing.url, "", &[])));
+    let mut number = 1;
+    eventually("parked after five attempts", async || {
+        number += 1;
+        mesh.send("a", &number.to_string()).await;
+        let text = mesh.weft_ok(&["parked", "list", "-o", "json"]).await;
+        text.contains("\"attempts\":5").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_a_file_uses_is_there_without_being_declared() {
+    let mesh = Mesh::start(&format!("{BROKER}  namespace: team-a\n")).await;
+    let url = format!("{}/team-a/default", mesh.events);
+    assert_eq!(request::post(&url, &request::event("a", "1"), "{}").await.status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mistake_of_every_file_is_told_at_once() {
+    let subscriber = Subscriber::start().await;
+    let mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", &subscriber.url, "", &[]))).await;
+    let spec = "  filterz: []\n  delivery: {retry: many}\n";
+    let channel = "---\napiVersion: messaging.knative.dev/v1\nkind: Channel\n";
+    mesh.rewrite(&format!("{BROKER}{}{channel}", trigger("t", "42", spec, &[])));
+    let log = eventually("the complaint", async || {
+        Some(mesh.log()).filter(|log| log.contains("the last good state stays in force"))
+    })
+    .await;
+    for mistake in [
+        "mesh.yaml:13:5: spec.subscriber.uri: must be a string, not a number; quote it",
+        "mesh.yaml:14:3: spec.filterz: unknown field",
+        "mesh.yaml:15:14: spec.delivery.retry: must be a whole number, not a string",
+        "mesh.yaml:18:1: kind: Knative's Channel (messaging.knative.dev/v1) is not served by this mesh",
+    ] {
+        assert!(log.contains(mistake), "{mistake}\n{log}");
+    }
+    mesh.send("a", "1").await;
+    subscriber.wait(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! When a ping is due. Pure: times in, times out.
 //!
-//! The grammar is Knative's (robfig/cron with optional seconds), plus `@every`. The search is `croner`'s, whose
+//! The grammar is Knative's (robfig/cron with optional seconds, without `@every`). The search is `croner`'s, whose
 //! treatment of daylight saving is kinder than Knative's: a daily tick at a time of day that the clocks skip happens
 //! right after the gap instead of not at all, and one that the clocks repeat happens once instead of twice. Ticks
 //! of an interval (`*/10`, `@hourly`) follow the time that really passes.
@@ -18,9 +18,6 @@ const MAX_LENGTH: usize = 1024;
 
 /// How many missed ticks are counted one by one; more cost time at start and tell nobody more.
 const MAX_COUNTED: u64 = 10_000;
-
-/// The longest `@every`. Ten years, to keep the arithmetic far from the ends of time.
-const MAX_EVERY: SignedDuration = SignedDuration::from_hours(24 * 366 * 10);
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -42,7 +39,7 @@ pub struct Schedule {
     /// As configured, with its time zone; tells one schedule from another.
     text: String,
     zone: TimeZone,
-    rule: Rule,
+    cron: Box<Cron>,
 }
 
 /// Why a schedule cannot be.
@@ -69,13 +66,6 @@ pub struct Missed {
     pub last: Timestamp,
 }
 
-#[derive(Clone, Debug)]
-enum Rule {
-    Cron(Box<Cron>),
-    /// At the multiples of so many seconds since 1970: a restart does not shift them.
-    Every(i64),
-}
-
 /// What is allowed in one field.
 struct Field {
     name: &'static str,
@@ -87,8 +77,8 @@ struct Field {
 
 impl Schedule {
     /// Reads five fields (minute, hour, day of month, month, day of week), six (seconds first), or `@yearly`,
-    /// `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly` or `@every <duration>`. `CRON_TZ=<zone>`
-    /// or `TZ=<zone>` may stand before them; otherwise `timezone` says what the fields mean, and UTC if it is absent.
+    /// `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight` or `@hourly`. `CRON_TZ=<zone>` or `TZ=<zone>` may stand
+    /// before them; otherwise `timezone` says what the fields mean, and UTC if it is absent.
     ///
     /// # Errors
     /// A sentence that names the field.
@@ -111,7 +101,7 @@ impl Schedule {
         let zone = TimeZone::get(name)
             .map_err(|_| blame(format!("{name:?} is not the name of a time zone")))?;
         let text = format!("CRON_TZ={name} {pattern}");
-        let schedule = Self { text, zone, rule: Rule::parse(pattern)? };
+        let schedule = Self { text, zone, cron: Box::new(parse(pattern)?) };
         // A fixed time: whether a schedule is ever due does not depend on when that is asked.
         if schedule.next(Timestamp::UNIX_EPOCH).is_none() {
             let never = format!("{pattern:?} names a date that never comes");
@@ -129,26 +119,17 @@ impl Schedule {
     /// The first tick after `after`; none when there is none before the year 5000.
     #[must_use]
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        match &self.rule {
-            Rule::Every(seconds) => {
-                let passed = after.as_second().div_euclid(*seconds);
-                let next = passed.checked_add(1)?.checked_mul(*seconds)?;
-                Timestamp::from_second(next).ok().filter(|next| *next > after)
-            }
-            Rule::Cron(cron) => {
-                // The search works in whole seconds and goes on from the one it is given.
-                let whole = Timestamp::from_second(after.as_second()).ok()?;
-                let whole = if whole > after {
-                    whole.checked_sub(SignedDuration::from_secs(1)).ok()?
-                } else {
-                    whole
-                };
-                let start = whole.to_zoned(self.zone.clone());
-                let next = cron.find_next_occurrence(&start, false).ok()?.timestamp();
-                debug_assert!(next > after, "the next tick is later");
-                (next > after).then_some(next)
-            }
-        }
+        // The search works in whole seconds and goes on from the one it is given.
+        let whole = Timestamp::from_second(after.as_second()).ok()?;
+        let whole = if whole > after {
+            whole.checked_sub(SignedDuration::from_secs(1)).ok()?
+        } else {
+            whole
+        };
+        let start = whole.to_zoned(self.zone.clone());
+        let next = self.cron.find_next_occurrence(&start, false).ok()?.timestamp();
+        debug_assert!(next > after, "the next tick is later");
+        (next > after).then_some(next)
     }
 
     /// The ticks after `after`, up to and including `until`.
@@ -200,42 +181,40 @@ impl fmt::Display for Missed {
     }
 }
 
-impl Rule {
-    fn parse(pattern: &str) -> Result<Self, ScheduleError> {
-        let lower = pattern.to_ascii_lowercase();
-        if let Some(duration) = lower.strip_prefix("@every") {
-            return every(duration.trim());
-        }
-        let fields = match lower.as_str() {
-            "@yearly" | "@annually" => "0 0 1 1 *",
-            "@monthly" => "0 0 1 * *",
-            "@weekly" => "0 0 * * 0",
-            "@daily" | "@midnight" => "0 0 * * *",
-            "@hourly" => "0 * * * *",
-            fields => fields,
-        };
-        let mut words: Vec<&str> = fields.split_whitespace().collect();
-        if words.len() == FIELDS.len() - 1 {
-            words.insert(0, "0");
-        }
-        if words.len() != FIELDS.len() {
-            return Err(ScheduleError::Schedule(format!(
-                "{pattern:?} has {} fields; there are five, or six with seconds first",
-                fields.split_whitespace().count()
-            )));
-        }
-        let fields = FIELDS.iter().zip(words).map(|(field, word)| field.normalize(word));
-        let normal = fields.collect::<Result<Vec<_>, _>>()?.join(" ");
-        let parser = CronParser::builder()
-            .seconds(Seconds::Required)
-            .year(Year::Disallowed)
-            .sloppy_ranges(true)
-            .build();
-        let cron = parser
-            .parse(&normal)
-            .map_err(|error| ScheduleError::Schedule(format!("{pattern:?}: {error}")))?;
-        Ok(Self::Cron(Box::new(cron)))
+/// Reads a schedule without its time zone.
+fn parse(pattern: &str) -> Result<Cron, ScheduleError> {
+    let lower = pattern.to_ascii_lowercase();
+    if lower.starts_with("@every") {
+        let unsupported =
+            "unsupported descriptor @every; write */10 * * * * * for every 10 seconds";
+        return Err(ScheduleError::Schedule(unsupported.to_owned()));
     }
+    let fields = match lower.as_str() {
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        "@monthly" => "0 0 1 * *",
+        "@weekly" => "0 0 * * 0",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@hourly" => "0 * * * *",
+        fields => fields,
+    };
+    let mut words: Vec<&str> = fields.split_whitespace().collect();
+    if words.len() == FIELDS.len() - 1 {
+        words.insert(0, "0");
+    }
+    if words.len() != FIELDS.len() {
+        return Err(ScheduleError::Schedule(format!(
+            "{pattern:?} has {} fields; there are five, or six with seconds first",
+            fields.split_whitespace().count()
+        )));
+    }
+    let fields = FIELDS.iter().zip(words).map(|(field, word)| field.normalize(word));
+    let normal = fields.collect::<Result<Vec<_>, _>>()?.join(" ");
+    let parser = CronParser::builder()
+        .seconds(Seconds::Required)
+        .year(Year::Disallowed)
+        .sloppy_ranges(true)
+        .build();
+    parser.parse(&normal).map_err(|error| ScheduleError::Schedule(format!("{pattern:?}: {error}")))
 }
 
 impl Field {
@@ -264,7 +243,9 @@ impl Field {
             Some((range, step)) => (range, Some(number(step).filter(|step| *step > 0)?)),
             None => (item, None),
         };
-        if matches!(range, "*" | "?") {
+        // Knative's parser overlooks what follows the star of a range.
+        let low = range.split_once('-').map_or(range, |(low, _)| low);
+        if matches!(low, "*" | "?") {
             return Some(match step {
                 None | Some(1) => "*".to_owned(),
                 Some(step) => format!("*/{step}"),
@@ -310,17 +291,6 @@ fn split_zone(schedule: &str) -> Result<(Option<&str>, &str), ScheduleError> {
         return Err(ScheduleError::Schedule("there is no time zone after TZ=".to_owned()));
     }
     Ok((Some(zone), pattern.trim_start()))
-}
-
-/// `@every`: what is less than a second is dropped, but one second is the least, as with robfig/cron.
-fn every(text: &str) -> Result<Rule, ScheduleError> {
-    let refuse = |why: &str| ScheduleError::Schedule(format!("@every {text:?}: {why}"));
-    let duration: SignedDuration =
-        text.parse().map_err(|_| refuse("write a duration such as 90s, 10m or 1h30m"))?;
-    if !duration.is_positive() || duration > MAX_EVERY {
-        return Err(refuse("the duration must be positive and at most ten years"));
-    }
-    Ok(Rule::Every(duration.as_secs().max(1)))
 }
 
 #[cfg(test)]

@@ -221,8 +221,9 @@ async fn a_configuration_that_cannot_work_is_reported_and_not_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn web_hooks_answer_from_the_moment_they_are_applied() {
     let world = world();
-    assert_eq!(world.get("hook").await, 404);
+    assert_eq!(world.get("hook").await, 503);
     world.runner.apply(vec![spec("hook", github("push"))]);
+    assert_eq!(world.get("other").await, 404);
     assert_eq!(world.get("hook").await, 405);
     world.runner.apply(vec![spec("hook", github("issues"))]);
     assert_eq!(world.get("hook").await, 405);

@@ -41,8 +41,11 @@ impl Hook for Silent {
     }
 }
 
+/// Hooks of a mesh that has started.
 fn hooks() -> Hooks {
-    Hooks::new(Metrics::default())
+    let hooks = Hooks::new(Metrics::default());
+    hooks.know();
+    hooks
 }
 
 fn register(hooks: &Hooks, hook: impl Hook) -> Registration {
@@ -96,6 +99,22 @@ async fn requests_wait_for_an_announced_source() {
     assert!(serving.as_mut().now_or_never().is_none());
     let _registration = register(&hooks, Length);
     assert_eq!(text(serving.await).await.1, "3\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_until_the_sources_are_known() {
+    let hooks = Hooks::new(Metrics::default());
+    let mut early = std::pin::pin!(hooks.serve("ns", "one", post("abc")));
+    let mut wrong = std::pin::pin!(hooks.serve("ns", "two", post("abc")));
+    assert!(early.as_mut().now_or_never().is_none() && wrong.as_mut().now_or_never().is_none());
+    let _registration = register(&hooks, Length);
+    hooks.know();
+    assert_eq!(text(early.await).await.1, "3\n");
+    assert_eq!(wrong.await.status(), StatusCode::NOT_FOUND);
+    let never = Hooks::new(Metrics::default());
+    let response = never.serve("ns", "one", post("abc")).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "5");
 }
 
 #[tokio::test(start_paused = true)]
