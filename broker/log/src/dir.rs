@@ -1,5 +1,6 @@
 //! The data directory: its lock and its format number.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
@@ -33,6 +34,7 @@ impl DataDir {
         let lock = lock.ok_or_else(|| OpenError::Locked { path: path.to_owned() })?;
         let dir = Self { path: path.to_owned(), _lock: lock };
         if read_format(path, fs)?.is_none() {
+            sync_way_to(path, fs).map_err(OpenError::io("sync the way to", path))?;
             write_format(path, fs)?;
         }
         for sub in [dir.log(), dir.state()] {
@@ -61,6 +63,20 @@ impl DataDir {
     }
 }
 
+/// Makes the name of a new directory durable: a power failure must not take away the directory in which something was
+/// acknowledged. Which of those above it are new as well is not known; syncing one that is not takes no time.
+fn sync_way_to(path: &Path, fs: &dyn Fs) -> io::Result<()> {
+    for parent in path.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match fs.sync_dir(parent) {
+            // One may make names in a directory that one may not read; then there is nothing to do.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn log_dir(path: &Path) -> PathBuf {
     path.join("log")
 }
@@ -74,7 +90,7 @@ pub(crate) fn read_format(path: &Path, fs: &dyn Fs) -> Result<Option<u32>, OpenE
     let file_path = path.join("format");
     let file = match fs.open(&file_path, crate::fs::Access::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io("open", &file_path)(error)),
     };
     let size = file.size().map_err(OpenError::io("read", &file_path))?.min(MAX_FORMAT_BYTES);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::vec;
 
 use crate::catalog::Catalog;
@@ -28,6 +29,11 @@ const MOST_AHEAD: u64 = 1 << 20;
 const LARGE_GROUP: usize = 256 << 10;
 /// Segments at least this large are prepared in the background when the one before is three quarters full.
 const SPARE_SEGMENT: u64 = 8 << 20;
+/// Such a segment is zeroed in stretches of this size, each synced, with a pause after each: a commit meanwhile waits for
+/// half a millisecond of the disk's work at most, and seldom. Eight megabytes take some 80 ms.
+const SPARE_STRETCH: u64 = 256 << 10;
+/// Four times as long as a stretch takes.
+const SPARE_PAUSE: Duration = Duration::from_millis(2);
 /// A buffer that grew larger than this is given back after its group.
 const KEPT_BUFFER: usize = 1 << 20;
 
@@ -394,11 +400,11 @@ fn prepare(
         if stop.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let to = at.saturating_add(MOST_AHEAD).min(size);
+        let to = at.saturating_add(SPARE_STRETCH).min(size);
         write_zeros(file.as_ref(), at, to)?;
-        // One at a time, so that commits meanwhile wait for a megabyte at most.
         file.sync_data()?;
         at = to;
+        thread::sleep(SPARE_PAUSE);
     }
     file.sync_all()?;
     Ok(file)

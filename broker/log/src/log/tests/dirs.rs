@@ -314,3 +314,11 @@ fn a_log_on_the_real_file_system_is_read_back() {
     let report = fsck(real.path(), &RealFs, &mut |_, _| {}).unwrap();
     assert_eq!((report.records, report.problems), (kept.len() as u64, Vec::new()));
 }
+
+#[test]
+fn a_new_directory_survives_a_power_failure_with_those_above_it() {
+    let (fs, path) = (FaultyFs::new(), Path::new("/srv/weft/data"));
+    drop(DataDir::open(path, &fs).unwrap());
+    let crashed = fs.crash(Crash::Nothing);
+    assert!(crashed.files().contains(&path.join("format")), "{:?}", crashed.files());
+}
