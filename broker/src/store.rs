@@ -82,6 +82,10 @@ pub struct TopicOptions {
     pub budget: u64,
 }
 
+/// The part of a topic's budget that [`Store::append_replies`] may use beyond it: enough for the replies to what is being
+/// delivered at the moment, too little for subscribers that answer one event with many to fill a disk.
+const REPLY_PART: u64 = 8;
+
 /// How a subscription reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeOptions {
@@ -165,6 +169,8 @@ pub trait Settle: fmt::Debug + Send + Sync + 'static {
 pub struct Delivery {
     /// Where the event stands.
     pub position: Position,
+    /// When it was accepted.
+    pub accepted: SystemTime,
     /// The event, as stored.
     pub event: Event,
     /// Attempts made so far (0 the first time).
@@ -179,8 +185,14 @@ pub struct Delivery {
 impl Delivery {
     /// A first delivery of `event`, settled through `settle`.
     #[must_use]
-    pub fn new(position: Position, event: Event, settle: Arc<dyn Settle>) -> Self {
-        Self { position, event, attempts: 0, last: None, not_before: None, settle: Some(settle) }
+    pub fn new(
+        position: Position,
+        accepted: SystemTime,
+        event: Event,
+        settle: Arc<dyn Settle>,
+    ) -> Self {
+        let (last, not_before, settle) = (None, None, Some(settle));
+        Self { position, accepted, event, attempts: 0, last, not_before, settle }
     }
 
     /// Done; `outcome` is `None` when nothing was sent (the filter no longer matches).
@@ -250,6 +262,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         events: Vec<Event>,
     ) -> BoxFuture<'a, Result<(), AppendError>>;
 
+    /// [`Store::append`] for what a subscriber answered, which may exceed the budget a little: the event it answers is done
+    /// with afterwards, and a full topic that took no replies could never be emptied by subscribers that answer.
+    fn append_replies<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        self.append(topic, events)
+    }
+
     /// From now on `selector` decides for `topic`. Events accepted after this returns are decided by it.
     ///
     /// # Errors
@@ -275,6 +297,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn unsubscribe(&self, topic: &Topic, name: &str) -> Result<(), StoreError>;
 }
 
+/// What replies may fill of a topic that senders may fill to `budget`.
+fn with_replies(budget: u64) -> u64 {
+    budget.saturating_add(budget / REPLY_PART)
+}
+
 /// Why an append was refused. Nothing of the batch was kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -297,6 +324,9 @@ pub enum AppendError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// More than the backend ever takes at once. Final.
+    #[error("the events are larger than this broker ever takes at once")]
+    TooLarge,
     /// A sync failed: durability can no longer be promised until a restart. Final.
     #[error("the log failed and takes no more events: {0}")]
     Failed(String),

@@ -1,5 +1,6 @@
 //! One attempt at one delivery, from the filter's last word to the settlement.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +45,9 @@ pub(crate) async fn attempt(course: Arc<Course>, mut delivery: Delivery) -> Afte
     let cause =
         match phase(delivery.attempts, delivery.last.as_ref(), course.trigger.delivery.retry) {
             Phase::DeadLetter(cause) => cause,
+            Phase::Subscriber if age_left(course, &delivery) == Some(Duration::ZERO) => {
+                return expire(course, delivery);
+            }
             Phase::Subscriber => match to_subscriber(course, &mut delivery).await {
                 Verdict::Delivered(outcome) => {
                     delivery.ack(Some(outcome));
@@ -91,6 +95,7 @@ async fn to_subscriber(course: &Course, delivery: &mut Delivery) -> Verdict {
     let failure = match result {
         Ok(status) => {
             course.metrics.delivered.inc();
+            course.succeeded();
             return Verdict::Delivered(outcome_of(Stage::Subscriber, status.as_u16(), took));
         }
         Err(failure) => failure,
@@ -99,6 +104,7 @@ async fn to_subscriber(course: &Course, delivery: &mut Delivery) -> Verdict {
     let made = delivery.attempts.saturating_add(1);
     debug!(position = delivery.position, attempt = made, reason = failure.reason, "attempt failed");
     if failure.retryable && made <= course.trigger.delivery.retry {
+        course.failed(&failure.reason, clock::now());
         let after = wait(&course.trigger.delivery, made, fastrand::f64(), failure.retry_after);
         return Verdict::Again(recorded(failure, took), after);
     }
@@ -154,55 +160,65 @@ async fn take_reply(
     if events.is_empty() {
         return Ok(status);
     }
+    let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
     let now = clock::now();
-    let before = events.len();
-    events.retain_mut(|event| reply::readmit(event, stored, now).is_ok());
-    let dropped = before - events.len();
-    if dropped > 0 {
-        course.metrics.replies_exhausted.inc_by(u64::try_from(dropped).unwrap_or(u64::MAX));
-        if course.may_notice(now) {
-            warn!(
-                trigger = course.trigger.subscription(),
-                event = stored.id(),
-                "{}",
-                reply::Exhausted
-            );
+    for event in &mut events {
+        if let Err(error) = reply::readmit(event, stored, now) {
+            course.metrics.replies_exhausted.inc_by(count);
+            return Err(unstored(StatusCode::BAD_REQUEST, &error));
         }
     }
-    if events.is_empty() {
-        return Ok(status);
-    }
-    let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-    match course.store.append(&course.trigger.broker, events).await {
+    match course.store.append_replies(&course.trigger.broker, events).await {
         Ok(()) => {
             course.metrics.replies.inc_by(count);
             Ok(status)
         }
         Err(error) => {
             course.metrics.replies_refused.inc_by(count);
-            Err(unstored(&error))
+            Err(refused(&error))
         }
     }
 }
 
-/// A reply the broker did not take. The subscriber is asked again: its answer is not kept anywhere else.
-fn unstored(error: &AppendError) -> Failure {
+/// A reply the broker could not keep. The subscriber is asked again: its answer is not kept anywhere else.
+fn refused(error: &AppendError) -> Failure {
     let (status, retry_after) = match error {
         AppendError::Full { retry_after, .. } | AppendError::Unavailable { retry_after, .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after))
         }
         AppendError::UnknownTopic(_) => (StatusCode::NOT_FOUND, None),
+        AppendError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None),
         AppendError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
     };
+    // A failed log is final for this process, but not for the event: the next one starts with a fresh log.
+    let retryable = error.is_retryable() || matches!(error, AppendError::Failed(_));
+    Failure { retryable, retry_after, ..unstored(status, error) }
+}
+
+/// A reply that is in no broker, so that the delivery has failed; with what the broker would have answered.
+fn unstored(status: StatusCode, error: &dyn fmt::Display) -> Failure {
     Failure {
         stage: Stage::Reply,
         status: status.as_u16(),
         reason: bounded(&format!("the reply could not be stored: {error}")),
         body: Vec::new(),
-        // A failed log is final for this process, but not for the event: the next one starts with a fresh log.
-        retryable: error.is_retryable() || matches!(error, AppendError::Failed(_)),
-        retry_after,
+        retryable: false,
+        retry_after: None,
     }
+}
+
+/// How much longer the trigger wants the event. The store expires what waits there; a worker that keeps order holds
+/// events for as long as those before them fail.
+fn age_left(course: &Course, delivery: &Delivery) -> Option<Duration> {
+    let age = clock::now().duration_since(delivery.accepted).unwrap_or_default();
+    course.trigger.max_age.map(|most| most.saturating_sub(age))
+}
+
+fn expire(course: &Course, delivery: Delivery) -> After {
+    course.metrics.expired.inc();
+    let reason = "it passed the trigger's max-age while it waited for its turn".to_owned();
+    delivery.ack(Some(Outcome { reason, ..outcome_of(Stage::Expired, 0, Duration::ZERO) }));
+    After::Settled
 }
 
 fn again(course: &Course, mut delivery: Delivery, outcome: Outcome, after: Duration) -> After {
@@ -210,6 +226,8 @@ fn again(course: &Course, mut delivery: Delivery, outcome: Outcome, after: Durat
     let at = clock::now() + after;
     if course.trigger.order_by_key {
         delivery.hold(at, outcome);
+        // Those behind it need not wait for an attempt that will not be made.
+        let after = age_left(course, &delivery).map_or(after, |left| left.min(after));
         return After::Wait(delivery, after);
     }
     delivery.retry(at, outcome);

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use broker::store::Store;
 use http::Uri;
+use tracing::{info, warn};
 
 use crate::clock;
 use crate::metrics::TriggerMetrics;
@@ -35,6 +36,8 @@ pub(crate) struct Course {
     /// Counters.
     pub(crate) metrics: TriggerMetrics,
     noticed_ms: AtomicU64,
+    /// Whether the log says that the subscriber fails.
+    failing: AtomicBool,
 }
 
 /// What a course is made from besides its trigger.
@@ -73,8 +76,34 @@ impl Course {
             store: Arc::clone(around.store),
             metrics,
             noticed_ms: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             trigger,
         })
+    }
+
+    /// The subscriber failed, and will be asked again. The first time the log says so: who runs the mesh should not have to
+    /// look for the reason why nothing arrives.
+    pub(crate) fn failed(&self, reason: &str, now: SystemTime) {
+        let known = self.failing.load(Ordering::Relaxed);
+        if !known && self.may_notice(now) && !self.failing.swap(true, Ordering::Relaxed) {
+            let (trigger, subscriber) = (self.trigger.subscription(), self.subscriber_host());
+            warn!(trigger, subscriber, reason, "the subscriber fails; its events are tried again");
+        }
+    }
+
+    /// The subscriber took an event.
+    pub(crate) fn succeeded(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            let (trigger, subscriber) = (self.trigger.subscription(), self.subscriber_host());
+            info!(trigger, subscriber, "the subscriber takes events again");
+        }
+    }
+
+    /// Host and port of the subscriber: the rest of its address may hold a secret, and logs are read by many.
+    fn subscriber_host(&self) -> String {
+        let url = self.subscriber.url();
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", url.host().unwrap_or_default())
     }
 
     /// Whether a line may be written now about something that may happen to every event.

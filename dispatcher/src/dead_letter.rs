@@ -87,7 +87,7 @@ impl Cause {
         };
         letter.set_extension(CODE, Value::Integer(i32::from(code)));
         // Cut before it is encoded: what arrives decodes, whatever the subscriber said and however long.
-        let said = if self.body.is_empty() && self.status == 0 {
+        let said = if self.body.is_empty() && (self.status == 0 || self.reply) {
             self.reason.as_bytes()
         } else {
             &self.body
@@ -206,11 +206,9 @@ mod tests {
     #[test]
     fn a_reply_that_could_not_be_stored_names_the_broker() {
         let refused = Outcome { stage: Stage::Reply, ..outcome(503, "full", b"") };
-        let cause = Cause::new(2, &refused);
-        assert_eq!(
-            text(&cause.letter(&event(), "http://fn/", "http://broker/"), DEST),
-            "http://broker/"
-        );
+        let letter = Cause::new(2, &refused).letter(&event(), "http://fn/", "http://broker/");
+        assert_eq!(text(&letter, DEST), "http://broker/");
+        assert_eq!(STANDARD.decode(text(&letter, DATA)).unwrap(), b"full", "and says why");
     }
 
     #[test]

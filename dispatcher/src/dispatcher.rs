@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, info_span};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::course::{Course, Surroundings};
 use crate::filter::Filter;
@@ -123,6 +123,8 @@ struct State {
     clients: Clients,
     /// Topics whose index must be built anew.
     stale: BTreeSet<Topic>,
+    /// Triggers that are gone and whose subscriptions are not yet.
+    forgotten: BTreeSet<Key>,
     stopped: bool,
 }
 
@@ -167,6 +169,7 @@ impl Dispatcher {
             entries: HashMap::new(),
             clients: Clients::new(connections.clone()),
             stale: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             stopped: false,
         };
         let metrics = Metrics::register(registry, config.named_triggers);
@@ -198,8 +201,12 @@ impl Dispatcher {
         applied.await.expect("applying a snapshot does not panic and is never aborted")
     }
 
-    /// Forgets subscriptions and topics of the store that the snapshot in force does not name: those of triggers and brokers
-    /// deleted while the dispatcher was not running, which would keep their events for ever. Answers how many.
+    /// Forgets subscriptions that the snapshot in force does not name though it has their broker: those of triggers deleted,
+    /// or moved to another broker, while the dispatcher was not running, which would keep their events for ever. Answers
+    /// how many.
+    ///
+    /// A broker that the snapshot does not have keeps its events, and is named in the log: it is as likely that its
+    /// resources were not given this time as that it was deleted.
     ///
     /// To be called once a complete snapshot has been applied, never before.
     ///
@@ -213,14 +220,15 @@ impl Dispatcher {
         }
         for topic in inspect.topics().into_iter().map(|status| status.topic) {
             if !state.topics.contains_key(&topic) {
-                self.inner.store.remove(&topic)?;
-                swept += 1;
+                warn!(broker = %topic, "nothing declares this broker; its events are kept");
             }
         }
         for status in inspect.subscriptions() {
             let key = Key { topic: status.topic, name: status.name };
             if state.topics.contains_key(&key.topic) && !state.entries.contains_key(&key) {
                 self.inner.store.unsubscribe(&key.topic, &key.name)?;
+                let (backlog, parked) = (status.backlog, status.parked);
+                info!(trigger = key.name, broker = %key.topic, backlog, parked, "forgotten: nothing declares it any more");
                 swept += 1;
             }
         }
@@ -247,15 +255,9 @@ impl Inner {
         self.set_courses(&mut state, &mut progress).await;
         for (key, entry) in gone {
             retire(entry).await;
-            if let Err(error) = self.store.unsubscribe(&key.topic, &key.name)
-                && !matches!(
-                    error,
-                    StoreError::UnknownTopic(_) | StoreError::UnknownSubscription(_)
-                )
-            {
-                progress.problems.push(Problem::Trigger(key.name, error));
-            }
+            state.forgotten.insert(key);
         }
+        self.unsubscribe(&mut state, &mut progress);
         state.forget_clients();
         for (key, entry) in &state.entries {
             progress.problems.extend(
@@ -266,6 +268,22 @@ impl Inner {
             Ok(())
         } else {
             Err(ApplyError { problems: progress.problems })
+        }
+    }
+
+    /// Forgets the subscriptions of triggers that are gone, also those that could not be forgotten before.
+    fn unsubscribe(&self, state: &mut State, progress: &mut Progress) {
+        for key in std::mem::take(&mut state.forgotten) {
+            if state.entries.contains_key(&key) {
+                continue; // it is back, and has its place again
+            }
+            match self.store.unsubscribe(&key.topic, &key.name) {
+                Ok(()) | Err(StoreError::UnknownTopic(_) | StoreError::UnknownSubscription(_)) => {}
+                Err(error) => {
+                    progress.problems.push(Problem::Trigger(key.name.clone(), error));
+                    state.forgotten.insert(key);
+                }
+            }
         }
     }
 
@@ -299,12 +317,13 @@ impl Inner {
                     retire(entry).await;
                 }
             }
-            state.topics.remove(&topic);
-            state.stale.remove(&topic);
-            if let Err(error) = self.store.remove(&topic)
-                && !matches!(error, StoreError::UnknownTopic(_))
-            {
-                progress.problems.push(Problem::Broker(topic, error));
+            match self.store.remove(&topic) {
+                Ok(()) | Err(StoreError::UnknownTopic(_)) => {
+                    state.topics.remove(&topic);
+                    state.stale.remove(&topic);
+                }
+                // It stays, so that the next apply tries again.
+                Err(error) => progress.problems.push(Problem::Broker(topic, error)),
             }
         }
         for broker in brokers {

@@ -60,14 +60,12 @@ impl Filter {
 }
 
 fn all(pairs: &Pairs, event: &Event, fits: impl Fn(&str, &str) -> bool) -> bool {
-    pairs.iter().all(|(name, wanted)| {
-        with_text(event.attribute(canonical(name)), |have| fits(have, wanted))
-    })
+    pairs.iter().all(|(name, wanted)| with_text(value_of(event, name), |have| fits(have, wanted)))
 }
 
 /// One pair of the older dialect. Values that are no text never equal one.
 fn attribute(event: &Event, name: &str, wanted: &str) -> bool {
-    match event.attribute(canonical(name)) {
+    match value_of(event, name) {
         Some(ValueRef::String(have)) if wanted.is_empty() => !have.is_empty(),
         Some(ValueRef::String(have)) => have == wanted,
         Some(ValueRef::Boolean(_) | ValueRef::Integer(_)) => wanted.is_empty(),
@@ -75,11 +73,16 @@ fn attribute(event: &Event, name: &str, wanted: &str) -> bool {
     }
 }
 
-/// Today's names of attributes that were once called otherwise.
-fn canonical(name: &str) -> &str {
+/// The value of an attribute by its name, or by one of the older names that Knative still knows.
+fn value_of<'a>(event: &'a Event, name: &str) -> Option<ValueRef<'a>> {
     match name {
-        "schemaurl" => "dataschema",
-        name => name,
+        "schemaurl" => event.data_schema().map(ValueRef::String),
+        "datamediatype" => {
+            let whole = event.data_content_type()?;
+            let media_type = whole.split_once(';').map_or(whole, |(media_type, _)| media_type);
+            Some(ValueRef::String(media_type.trim_end()))
+        }
+        name => event.attribute(name),
     }
 }
 
@@ -96,6 +99,7 @@ fn with_text(value: Option<ValueRef<'_>>, test: impl FnOnce(&str) -> bool) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use broker::store::{Selector, Slot};
     use broker_event::{EventBuilder, Value};
 
     fn event() -> Event {
@@ -139,6 +143,38 @@ mod tests {
         assert!(!passes(&Filter::Attributes(pairs(&[("subject", "")]))));
         assert!(!passes(&Filter::Attributes(pairs(&[("count", "7")]))), "a number is no text");
         assert!(passes(&Filter::Attributes(pairs(&[("count", "")]))));
+    }
+
+    #[test]
+    fn older_names_of_attributes_are_known() {
+        let event = EventBuilder::new("1", "/shop", "order.placed")
+            .data_content_type("application/json ; charset=utf-8")
+            .data_schema("https://shop.example/order")
+            .build()
+            .expect("an event");
+        for (name, value) in
+            [("datamediatype", "application/json"), ("schemaurl", "https://shop.example/order")]
+        {
+            let pairs = pairs(&[(name, value)]);
+            for filter in [Filter::Attributes(pairs.clone()), Filter::Exact(pairs)] {
+                assert!(filter.matches(&event) && filter.explain(&event).matched, "{filter:?}");
+                assert!(!passes(&filter), "the other event has neither");
+                let index = index::Index::new([(Slot(0), filter)]);
+                let mut matched = Vec::new();
+                index.select(&event, &mut matched);
+                assert_eq!(matched, [Slot(0)]);
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_an_expression_says_is_true_passes() {
+        let cesql = |text| Filter::Cesql(cesql::Expression::parse(text).expect("parses"));
+        assert!(passes(&cesql("vip")));
+        assert!(passes(&cesql("team = 'blue' AND count > 6")));
+        for neither in ["team", "count", "'true'", "1"] {
+            assert!(!passes(&cesql(neither)), "{neither} is neither true nor false");
+        }
     }
 
     #[test]

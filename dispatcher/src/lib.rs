@@ -32,6 +32,7 @@ mod worker;
 pub use dispatcher::{ApplyError, Dispatcher, DispatcherConfig, Problem};
 pub use retry::{JITTER, MAX_BACKOFF};
 pub use target::TargetError;
+pub use tls::{Clients, HttpClient};
 pub use trigger::{
     Backoff, Broker, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot,
     Target, Trigger,

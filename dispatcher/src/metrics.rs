@@ -32,7 +32,7 @@ struct ResultLabels {
 }
 
 /// What happened to deliveries; the words of the `result` label.
-const DELIVERY_RESULTS: [&str; 3] = ["delivered", "failed", "unwanted"];
+const DELIVERY_RESULTS: [&str; 4] = ["delivered", "failed", "unwanted", "expired"];
 /// What happened to replies.
 const REPLY_RESULTS: [&str; 3] = ["stored", "ttl_exhausted", "refused"];
 
@@ -65,6 +65,8 @@ pub(crate) struct TriggerMetrics {
     pub(crate) failed: Counter,
     /// Deliveries dropped because the filter had changed meanwhile.
     pub(crate) unwanted: Counter,
+    /// Deliveries dropped because they grew too old while they waited for their turn.
+    pub(crate) expired: Counter,
     /// Seconds an attempt took.
     pub(crate) latency: Histogram,
     /// Attempts under way.
@@ -77,7 +79,7 @@ pub(crate) struct TriggerMetrics {
     pub(crate) parked: Counter,
     /// Replies stored.
     pub(crate) replies: Counter,
-    /// Replies dropped because they had been round too often.
+    /// Replies refused because they had been round too often.
     pub(crate) replies_exhausted: Counter,
     /// Replies that could not be stored.
     pub(crate) replies_refused: Counter,
@@ -110,38 +112,38 @@ impl Metrics {
             most,
         };
         registry.register(
-            "weft_dispatch_attempts",
+            "dispatch_attempts",
             "Attempts to deliver an event, by result",
             families.attempts.clone(),
         );
         registry.register_with_unit(
-            "weft_dispatch_duration",
+            "dispatch_duration",
             "Time an attempt took, from connecting to the end of the answer",
             Unit::Seconds,
             families.latency.clone(),
         );
         registry.register(
-            "weft_dispatch_in_flight",
+            "dispatch_in_flight",
             "Attempts under way",
             families.in_flight.clone(),
         );
         registry.register(
-            "weft_dispatch_retries",
+            "dispatch_retries",
             "Failed attempts that are repeated",
             families.retries.clone(),
         );
         registry.register(
-            "weft_dispatch_dead_letters",
+            "dispatch_dead_letters",
             "Events the dead letter sink took",
             families.dead_letters.clone(),
         );
         registry.register(
-            "weft_dispatch_parked",
+            "dispatch_parked",
             "Events put aside for a person",
             families.parked.clone(),
         );
         registry.register(
-            "weft_dispatch_replies",
+            "dispatch_replies",
             "Events subscribers answered, by result",
             families.replies.clone(),
         );
@@ -154,12 +156,13 @@ impl Metrics {
         let labels = families.name(namespace, name);
         let attempts = |result| families.attempts.get_or_create_owned(&labels.with(result));
         let replies = |result| families.replies.get_or_create_owned(&labels.with(result));
-        let [delivered, failed, unwanted] = DELIVERY_RESULTS.map(attempts);
+        let [delivered, failed, unwanted, expired] = DELIVERY_RESULTS.map(attempts);
         let [stored, exhausted, refused] = REPLY_RESULTS.map(replies);
         TriggerMetrics {
             delivered,
             failed,
             unwanted,
+            expired,
             latency: families.latency.get_or_create_owned(&labels),
             in_flight: families.in_flight.get_or_create_owned(&labels),
             retries: families.retries.get_or_create_owned(&labels),
@@ -257,7 +260,7 @@ mod tests {
         trigger.parked.inc();
         assert!(
             rendered(&registry)
-                .contains(r#"weft_dispatch_parked_total{namespace="default",trigger="audit"} 1"#)
+                .contains(r#"dispatch_parked_total{namespace="default",trigger="audit"} 1"#)
         );
         drop(trigger);
         assert!(!rendered(&registry).contains("audit"));

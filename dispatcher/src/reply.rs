@@ -2,30 +2,17 @@
 
 use std::time::SystemTime;
 
+use broker::ingress::{AdmitError, TTL, accept};
 use broker::store::{Outcome, Stage};
+use broker_event::Event;
 use broker_event::http as binding;
-use broker_event::{Event, Value};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use jiff::Timestamp;
 
 use crate::target::{Answer, Failure, bounded};
 
-/// The extension that counts how often an event may still pass a broker.
-pub(crate) const TTL: &str = "knativebrokerttl";
-
-/// The extension that says when the broker took an event.
-const ARRIVAL: &str = "knativearrivaltime";
-
-/// What the ingress gives an event that has no count, as Knative's does.
-const MAX_TTL: i32 = 255;
-
-/// A reply that has been round too often: two triggers that answer each other would otherwise never end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the reply passed a broker {MAX_TTL} times and is dropped: its knativebrokerttl is used up"
-)]
-pub(crate) struct Exhausted;
+/// The extensions that are a place in a trace.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The events in a 2xx answer: none when it is empty, an error when it holds something else.
 ///
@@ -50,26 +37,25 @@ pub(crate) fn read(answer: &Answer) -> Result<Vec<Event>, Failure> {
     }
 }
 
-/// Makes `reply` an event of the broker that `stored` came from: it inherits the count, less one.
-pub(crate) fn readmit(reply: &mut Event, stored: &Event, now: SystemTime) -> Result<(), Exhausted> {
-    let left = ttl(stored).unwrap_or(MAX_TTL).saturating_sub(1);
-    if left <= 0 {
-        return Err(Exhausted);
+/// Makes `reply` an event of the broker that `stored` came from, as the ingress would: it goes on with the count of `stored`,
+/// so that two triggers that answer each other come to an end, and in its trace, unless it brings one.
+pub(crate) fn readmit(
+    reply: &mut Event,
+    stored: &Event,
+    now: SystemTime,
+) -> Result<(), AdmitError> {
+    match stored.extension(TTL) {
+        Some(left) => reply.set_extension(TTL, left.clone()),
+        None => drop(reply.remove_extension(TTL)),
     }
-    reply.set_extension(TTL, Value::Integer(left.min(MAX_TTL)));
-    if let Ok(now) = Timestamp::try_from(now) {
-        reply.set_extension(ARRIVAL, Value::from(now.to_string()));
+    if reply.extension(TRACE[0]).is_none() {
+        for name in TRACE {
+            if let Some(value) = stored.extension(name) {
+                reply.set_extension(name, value.clone());
+            }
+        }
     }
-    Ok(())
-}
-
-/// The count of a stored event; a text that is no number counts as used up, as at the ingress.
-fn ttl(event: &Event) -> Option<i32> {
-    match event.extension(TTL)? {
-        Value::Integer(left) => Some(*left),
-        Value::String(text) => Some(text.parse().unwrap_or(0)),
-        Value::Boolean(_) => Some(0),
-    }
+    accept(reply, now)
 }
 
 fn speaks_of_an_event(headers: &HeaderMap) -> bool {
@@ -97,7 +83,8 @@ fn refusal(answer: &Answer, reason: &str) -> Failure {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use broker_event::EventBuilder;
+    use broker::ingress::ARRIVAL;
+    use broker_event::{EventBuilder, Value};
     use bytes::Bytes;
     use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -186,10 +173,26 @@ mod tests {
             Value::from("1"),
             Value::from("many"),
         ] {
-            assert_eq!(readmit(&mut event(None), &event(Some(left)), UNIX_EPOCH), Err(Exhausted));
+            readmit(&mut event(None), &event(Some(left)), UNIX_EPOCH).unwrap_err();
         }
         let mut reply = event(None);
         readmit(&mut reply, &event(Some(Value::from("3"))), UNIX_EPOCH).unwrap();
         assert_eq!(reply.extension(TTL), Some(&Value::Integer(2)));
+    }
+
+    #[test]
+    fn a_reply_goes_on_in_the_trace_unless_it_brings_its_own() {
+        let trace =
+            |event: &Event| TRACE.map(|name| event.extension(name).map(ToString::to_string));
+        let mut stored = event(None);
+        stored.set_extension(TRACE[0], Value::from("there"));
+        stored.set_extension(TRACE[1], Value::from("a=1"));
+        let mut reply = event(None);
+        readmit(&mut reply, &stored, UNIX_EPOCH).unwrap();
+        assert_eq!(trace(&reply), trace(&stored));
+        let mut reply = event(None);
+        reply.set_extension(TRACE[0], Value::from("here"));
+        readmit(&mut reply, &stored, UNIX_EPOCH).unwrap();
+        assert_eq!(trace(&reply), [Some("here".to_owned()), None]);
     }
 }

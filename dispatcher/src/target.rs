@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use broker::ingress::TTL;
 use broker::store::{Outcome, Stage};
 use broker_event::http as binding;
 use broker_event::{Event, Value};
@@ -18,7 +19,6 @@ use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock;
-use crate::reply::TTL;
 use crate::retry::{Class, MAX_WAIT, classify, heeds_retry_after, retry_after};
 use crate::tls::{Clients, HttpClient};
 use crate::trigger::{Format, Target};

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::target::TargetError;
 
 /// The client all targets of one trust share, with its pool of connections.
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// How long a TCP connection may take to come about. A packet lost twice costs three seconds; a host that
 /// does not answer at all should not use up the five minutes an attempt has.
@@ -38,7 +38,7 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// Makes and shares clients.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub struct Clients {
     public: HttpClient,
     by_ca: HashMap<String, HttpClient>,
     tasks: TaskTracker,
@@ -46,13 +46,17 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// No client but the one that trusts the public authorities. Connections run as `tasks`.
-    pub(crate) fn new(tasks: TaskTracker) -> Self {
+    #[must_use]
+    pub fn new(tasks: TaskTracker) -> Self {
         let public = client(public_roots(), &tasks);
         Self { public, by_ca: HashMap::new(), tasks }
     }
 
     /// The client that trusts the public authorities and those of `ca_certs`.
-    pub(crate) fn trusting(&mut self, ca_certs: Option<&str>) -> Result<HttpClient, TargetError> {
+    ///
+    /// # Errors
+    /// When `ca_certs` holds no certificate, or one that cannot be used.
+    pub fn trusting(&mut self, ca_certs: Option<&str>) -> Result<HttpClient, TargetError> {
         let Some(pem) = ca_certs.filter(|pem| !pem.trim().is_empty()) else {
             return Ok(self.public.clone());
         };
@@ -74,8 +78,14 @@ impl Clients {
         Ok(made)
     }
 
+    /// How many clients there are for authorities that somebody named.
+    #[must_use]
+    pub fn named(&self) -> usize {
+        self.by_ca.len()
+    }
+
     /// Forgets the clients of authorities that nobody names any more.
-    pub(crate) fn keep(&mut self, named: &HashSet<&str>) {
+    pub fn keep(&mut self, named: &HashSet<&str>) {
         self.by_ca.retain(|pem, _| named.contains(pem.as_str()));
     }
 }

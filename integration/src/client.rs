@@ -83,11 +83,9 @@ impl Client {
     /// # Errors
     /// When the mesh cannot be reached, or refuses (with its sentence).
     pub async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
-        let response = self
-            .pool
-            .request(request)
-            .await
-            .with_context(|| format!("reach the mesh at {}", self.base))?;
+        let response = self.pool.request(request).await.with_context(|| {
+            format!("cannot reach the mesh at {}: is `weft up` running?", self.base)
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

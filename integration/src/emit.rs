@@ -1,19 +1,17 @@
 //! Where the events of sources go: straight into the store, or to a URL.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use broker::store::{AppendError, Store, Topic};
 use broker_event::{Event, http as binding};
-use bytes::Bytes;
+use dispatcher::{Clients, HttpClient};
 use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use sources::{Emit, EmitError, Sink};
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 
@@ -23,20 +21,34 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of an answer is read, to keep the connection: acknowledgements are short.
 const MAX_ANSWER: usize = 64 << 10;
 
+/// Clients kept for authorities that sinks name (`CACerts`). A mesh has a handful; beyond this they are those of sinks that
+/// changed, and starting over costs each sink one handshake.
+const MAX_AUTHORITIES: usize = 64;
+
 /// Takes the events of all sources.
 #[derive(Debug)]
 pub struct Mesh {
     store: Arc<dyn Store>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    clients: Mutex<Clients>,
 }
 
 impl Mesh {
     /// Emits into `store`, and over HTTP.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let connector =
-            HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
-        Self { store, client: Client::builder(TokioExecutor::new()).build(connector) }
+        Self { store, clients: Mutex::new(Clients::new(TaskTracker::new())) }
+    }
+
+    /// The client that trusts the public authorities and those of `ca_certs`.
+    fn client(&self, ca_certs: Option<&str>) -> Result<HttpClient, EmitError> {
+        // Nothing panics under the lock, and clients half changed are still clients.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.named() > MAX_AUTHORITIES {
+            clients.keep(&HashSet::new());
+        }
+        let refused =
+            |error: dispatcher::TargetError| EmitError::Refused { reason: error.to_string() };
+        clients.trusting(ca_certs).map_err(refused)
     }
 
     async fn append(&self, topic: &Topic, mut events: Vec<Event>) -> Result<(), EmitError> {
@@ -47,7 +59,7 @@ impl Mesh {
         self.store.append(topic, events).await.map_err(refused)
     }
 
-    async fn post(&self, url: &Uri, event: &Event) -> Result<(), EmitError> {
+    async fn post(client: &HttpClient, url: &Uri, event: &Event) -> Result<(), EmitError> {
         let unavailable = |reason: String| EmitError::Unavailable { reason };
         let mut request = Request::builder()
             .method(Method::POST)
@@ -57,8 +69,7 @@ impl Mesh {
         let body = binding::write_binary(event, request.headers_mut());
         *request.body_mut() = Full::new(body);
         let answer = async {
-            let response =
-                self.client.request(request).await.map_err(|e| unavailable(chain(&e)))?;
+            let response = client.request(request).await.map_err(|e| unavailable(chain(&e)))?;
             let (parts, body) = response.into_parts();
             // The answer says nothing a source can use; reading it keeps the connection.
             drop(Limited::new(body, MAX_ANSWER).collect().await);
@@ -82,12 +93,10 @@ impl Emit for Mesh {
                 Sink::Broker { namespace, name } => {
                     self.append(&Topic::new(namespace, name), events).await
                 }
-                Sink::Url { ca_certs: Some(_), .. } => Err(EmitError::Refused {
-                    reason: "CACerts of a URL sink are not supported: send to a broker".to_owned(),
-                }),
-                Sink::Url { url, ca_certs: None } => {
+                Sink::Url { url, ca_certs } => {
+                    let client = self.client(ca_certs.as_deref())?;
                     for event in &events {
-                        self.post(url, event).await?;
+                        Self::post(&client, url, event).await?;
                     }
                     Ok(())
                 }
@@ -102,6 +111,7 @@ fn refused(error: AppendError) -> EmitError {
         | AppendError::Unavailable { reason, retry_after } => {
             EmitError::Busy { reason, retry_after: Some(retry_after) }
         }
+        AppendError::TooLarge => EmitError::Refused { reason: error.to_string() },
         // The broker may be declared a moment later; a failed log needs a restart, after which the upstream tries again.
         AppendError::UnknownTopic(_) | AppendError::Failed(_) => {
             EmitError::Unavailable { reason: error.to_string() }
@@ -132,4 +142,47 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, retry_after: Option<&'static str>) -> Result<(), EmitError> {
+        let value = retry_after.map(http::HeaderValue::from_static);
+        judge(StatusCode::from_u16(status).unwrap(), value.as_ref())
+    }
+
+    #[test]
+    fn an_answer_says_whether_the_same_event_can_be_taken_later() {
+        for status in [200, 202, 204] {
+            assert_eq!(answer(status, None), Ok(()));
+        }
+        for status in [404, 408, 409, 500, 502, 504] {
+            assert!(matches!(answer(status, None), Err(EmitError::Unavailable { .. })), "{status}");
+        }
+        for status in [301, 400, 401, 403, 413, 422] {
+            assert!(matches!(answer(status, None), Err(EmitError::Refused { .. })), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_busy_sink_says_when_to_come_again() {
+        for status in [429, 503] {
+            let error = answer(status, Some("7")).unwrap_err();
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+            assert!(error.is_retryable());
+            assert_eq!(answer(status, Some("soon")).unwrap_err().retry_after(), None);
+        }
+    }
+
+    #[test]
+    fn a_full_store_is_busy_and_a_missing_broker_may_come() {
+        let retry_after = Duration::from_secs(3);
+        let full = refused(AppendError::Full { reason: "full".to_owned(), retry_after });
+        assert_eq!(full.retry_after(), Some(retry_after));
+        let missing = refused(AppendError::UnknownTopic(Topic::new("a", "b")));
+        assert_eq!(missing.to_string(), "the sink is unavailable: broker a/b does not exist");
+        assert!(missing.is_retryable());
+    }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use broker::inspect::Inspect;
 use broker::store::Store;
 use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use dispatcher::{Dispatcher, DispatcherConfig};
@@ -125,8 +124,10 @@ pub async fn run(
         stop: stop.clone(),
     };
     mesh.listen(listeners, admin, &stop, &tasks);
-    forget_removed(store.as_ref(), &plan);
     mesh.apply(plan.clone()).await;
+    if let Err(error) = mesh.dispatcher.sweep(store.as_ref()).await {
+        tracing::warn!(%error, "triggers deleted meanwhile cannot be forgotten");
+    }
     endpoints.write(&settings.data)?;
     ready.cancel();
     announce(out, &endpoints, &settings, &plan, public)?;
@@ -140,27 +141,6 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<EmbeddedStore>> {
     let opened =
         tokio::task::spawn_blocking(move || EmbeddedStore::open(&data, EmbeddedOptions::default()));
     opened.await?.with_context(|| format!("open {}", settings.data.display()))
-}
-
-/// Triggers removed from the files while the mesh was down are forgotten, as they would be while it runs. Only those of
-/// brokers that the files declare: a mesh started without its files must not lose their backlog.
-fn forget_removed(store: &EmbeddedStore, plan: &Plan) {
-    for kept in store.subscriptions() {
-        let declared = plan.snapshot.brokers.iter().any(|broker| broker.topic == kept.topic);
-        let wanted =
-            plan.snapshot.triggers.iter().any(|trigger| trigger.subscription() == kept.name);
-        if declared && !wanted {
-            tracing::info!(
-                trigger = kept.name,
-                backlog = kept.backlog,
-                parked = kept.parked,
-                "forgotten: no file declares it any more"
-            );
-            if let Err(error) = store.unsubscribe(&kept.topic, &kept.name) {
-                tracing::warn!(trigger = kept.name, %error, "forget");
-            }
-        }
-    }
 }
 
 /// The running parts.

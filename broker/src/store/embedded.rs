@@ -45,7 +45,7 @@ use crate::inspect::{
 };
 use crate::store::{
     AppendError, Position, Selector, Start, Store, StoreError, SubscribeOptions, Subscription,
-    Topic, TopicOptions,
+    Topic, TopicOptions, with_replies,
 };
 
 mod book;
@@ -296,7 +296,15 @@ impl Store for EmbeddedStore {
         topic: &'a Topic,
         events: Vec<Event>,
     ) -> BoxFuture<'a, Result<(), AppendError>> {
-        Box::pin(self.engine.append(topic, events))
+        Box::pin(self.engine.append(topic, events, |budget| budget))
+    }
+
+    fn append_replies<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        Box::pin(self.engine.append(topic, events, with_replies))
     }
 
     fn route(&self, topic: &Topic, selector: Arc<dyn Selector>) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@ use crate::inspect::{
 };
 use crate::store::{
     AppendError, Delivery, Outcome, Position, Selector, Settle, Settlement, Slot, Start, Store,
-    StoreError, SubscribeOptions, Subscription, Topic, TopicOptions,
+    StoreError, SubscribeOptions, Subscription, Topic, TopicOptions, with_replies,
 };
 
 mod archive;
@@ -84,7 +84,15 @@ impl Store for MemoryStore {
         topic: &'a Topic,
         events: Vec<Event>,
     ) -> BoxFuture<'a, Result<(), AppendError>> {
-        Box::pin(async move { self.state().append(topic, events, now_ms()) })
+        Box::pin(async move { self.state().append(topic, events, |budget| budget, now_ms()) })
+    }
+
+    fn append_replies<'a>(
+        &'a self,
+        topic: &'a Topic,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
+        Box::pin(async move { self.state().append(topic, events, with_replies, now_ms()) })
     }
 
     fn route(&self, topic: &Topic, selector: Arc<dyn Selector>) -> Result<(), StoreError> {
@@ -230,7 +238,8 @@ impl Holder {
 
     fn delivery(&self, handed: Handed) -> Delivery {
         let settle = Arc::clone(&self.desk) as Arc<dyn Settle>;
-        let mut delivery = Delivery::new(handed.position, handed.event, settle);
+        let mut delivery =
+            Delivery::new(handed.position, time(handed.time_ms), handed.event, settle);
         delivery.attempts = handed.attempts;
         delivery.last = handed.last;
         delivery.not_before = handed.not_before_ms.map(time);

@@ -18,6 +18,9 @@ mod tests;
 
 pub use parser::ParseError;
 
+/// Characters of a text that an error shows.
+const MAX_SHOWN: usize = 64;
+
 /// A value of the language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -240,7 +243,14 @@ impl Value {
     }
 
     fn cast(&self, wanted: &str) -> EvalError {
-        EvalError::new(ErrorKind::Cast, format!("{self} is not {wanted}"))
+        let shown = match self {
+            // An attribute may be as long as an event.
+            Self::String(text) if text.chars().nth(MAX_SHOWN).is_some() => {
+                format!("'{}…'", text.chars().take(MAX_SHOWN).collect::<String>())
+            }
+            value => value.to_string(),
+        };
+        EvalError::new(ErrorKind::Cast, format!("{shown} is not {wanted}"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use broker_event::Event;
 
-use super::{Filter, Pairs, attribute, canonical, with_text};
+use super::{Filter, Pairs, attribute, value_of, with_text};
 
 /// A filter's answer with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn explain(
 ) -> Verdict {
     let mut held = Vec::new();
     for (name, wanted) in pairs {
-        let value = event.attribute(canonical(name));
+        let value = value_of(event, name);
         if with_text(value, |have| fits(have, wanted)) {
             held.push(format!("{name} {does} {wanted:?}"));
             continue;
@@ -112,7 +112,7 @@ fn attributes(pairs: &Pairs, event: &Event) -> Verdict {
         }
         Some((name, wanted)) => {
             let mut found = format!("the event has no {name}");
-            with_text(event.attribute(canonical(name)), |have| {
+            with_text(value_of(event, name), |have| {
                 found = format!("{name} is {have:?}, not the text {wanted:?}");
                 true
             });

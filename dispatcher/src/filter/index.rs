@@ -10,7 +10,7 @@ use broker::store::{Selector, Slot};
 use broker_event::{Event, ValueRef};
 use foldhash::fast::RandomState;
 
-use super::{Filter, Pairs, canonical};
+use super::{Filter, Pairs, value_of};
 
 /// The filters of a broker's triggers.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Index {
 impl Selector for Index {
     fn select(&self, event: &Event, matched: &mut Vec<Slot>) {
         for (name, values) in &self.exact {
-            let found = match event.attribute(name) {
+            let found = match value_of(event, name) {
                 None => None,
                 Some(ValueRef::String(text)) => values.get(text),
                 Some(ValueRef::Boolean(truth)) => values.get(if truth { "true" } else { "false" }),
@@ -125,7 +125,7 @@ fn conditions<'a>(filter: &'a Filter, found: &mut dyn FnMut(&'a str, &'a str)) {
         Filter::All(filters) => filters.iter().for_each(|filter| conditions(filter, found)),
         Filter::Exact(pairs) | Filter::Attributes(pairs) => {
             let valued = pairs.iter().filter(|(_, value)| !value.is_empty());
-            valued.for_each(|(name, value)| found(canonical(name), value));
+            valued.for_each(|(name, value)| found(name, value));
         }
         // Where one alternative is all there is, it is no alternative.
         Filter::Any(filters) if filters.len() == 1 => {
@@ -173,7 +173,9 @@ mod tests {
     }
 
     fn pairs() -> impl Strategy<Value = Pairs> {
-        let name = prop::sample::select(vec!["type", "source", "subject", "ext", "number"]);
+        let names =
+            vec!["type", "source", "subject", "ext", "number", "schemaurl", "datamediatype"];
+        let name = prop::sample::select(names);
         let value = prop::sample::select(vec!["a", "b", "ab", "7", "true", ""]);
         prop::collection::vec((name.prop_map(Box::from), value.prop_map(Box::from)), 1..3)
     }

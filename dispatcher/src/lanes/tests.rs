@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use broker::store::{Outcome, Settle, Settlement};
 use broker_event::{EventBuilder, Value};
@@ -19,7 +19,7 @@ impl Settle for Nobody {
 fn delivery(position: Position, subject: &str) -> Delivery {
     let event =
         EventBuilder::new("1", "/here", "made").subject(subject).data(Bytes::from_static(b"data"));
-    Delivery::new(position, event.build().unwrap(), Arc::new(Nobody))
+    Delivery::new(position, UNIX_EPOCH, event.build().unwrap(), Arc::new(Nobody))
 }
 
 fn take(lanes: &mut Lanes, position: Position, subject: &str) {

@@ -24,6 +24,33 @@ async fn a_subscriber_that_hangs_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_expression_is_refused_or_given_up_and_harms_nobody() {
+    let (slow, healthy) = (Subscriber::start().await, Subscriber::start().await);
+    let cesql = |expression: &str| {
+        let spec = format!("  filters: [{{cesql: \"{expression}\"}}]\n");
+        trigger("hostile", &slow.url, &spec, &[])
+    };
+    let healthy_one = trigger("healthy", &healthy.url, "", &[]);
+    let costly = cesql(&format!("subject LIKE '%{}b'", "a".repeat(10_000)));
+    let mesh = Mesh::start(&format!("{BROKER}{healthy_one}{costly}")).await;
+    let long = "a".repeat(900_000);
+    let event = format!(
+        r#"{{"specversion":"1.0","id":"long","source":"/s","type":"t","subject":"{long}"}}"#
+    );
+    let headers = [("content-type".to_owned(), "application/cloudevents+json".to_owned())];
+    assert_eq!(request::post(&mesh.broker(), &headers, event).await.status, 202);
+    let brackets = cesql(&format!("{}TRUE{}", "(".repeat(10_000), ")".repeat(10_000)));
+    mesh.rewrite(&format!("{BROKER}{healthy_one}{brackets}"));
+    eventually("the complaint", async || mesh.log().contains("cesql").then_some(())).await;
+    mesh.send("a", "next").await;
+    eventually("the next event", async || {
+        healthy.got().iter().any(|got| got.id() == "next").then_some(())
+    })
+    .await;
+    assert!(slow.got().is_empty(), "what has no answer is no match");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_sends_nothing_blocks_no_other_sender() {
     let subscriber = Subscriber::start().await;
     let mesh = Mesh::start(&format!("{BROKER}{}", trigger("t", &subscriber.url, "", &[]))).await;

@@ -34,6 +34,9 @@ pub async fn accepted_events_arrive_as_they_were_sent(backend: &mut dyn Backend)
     mesh.append(sent.clone()).await;
     let deliveries = take(&mut reader, 3).await;
     assert!(deliveries.iter().map(|delivery| &delivery.event).eq(sent.iter()), "{deliveries:?}");
+    let kept = mesh.kept(Start::Earliest);
+    let times = deliveries.iter().map(|delivery| delivery.accepted);
+    assert!(times.eq(kept.iter().map(|kept| kept.accepted)), "{deliveries:?}");
     for delivery in deliveries {
         assert_eq!((delivery.attempts, delivery.not_before), (0, None));
         assert_eq!(delivery.last, None);

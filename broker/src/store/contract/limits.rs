@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Backend;
 use super::mesh::{
-    Mesh, NAME, drain, events, failure, much_later, nothing, one, other_topic, soon, take, topic,
-    weighing,
+    Mesh, NAME, drain, drain_sorted, events, failure, much_later, nothing, one, other_topic, soon,
+    take, topic, weighing,
 };
 use crate::inspect::ParkedSelection;
 use crate::store::{AppendError, Settlement, Stage, SubscribeOptions, TopicOptions};
@@ -162,6 +162,25 @@ pub async fn a_used_up_budget_names_its_holder_and_service_resumes(backend: &mut
     assert_eq!(drain(&mut greedy, 1).await, [1000]);
     nothing(&mut greedy).await;
     nothing(&mut quick).await;
+}
+
+/// What a full topic waits for is that its events are answered.
+pub async fn replies_are_taken_a_little_beyond_a_used_up_budget(backend: &mut dyn Backend) {
+    let (mesh, mut reader) = Mesh::open_all(backend).await;
+    mesh.budget(BUDGET);
+    let (_, accepted) = fill(&mesh).await;
+    let reply = |id: usize| vec![weighing(id, "a", HEAVY)];
+    let mut replies = 0;
+    while mesh.store.append_replies(&topic(), reply(1000 + replies)).await.is_ok() {
+        replies += 1;
+        assert!(replies as u64 * (HEAVY as u64) < BUDGET, "replies have a limit, too");
+    }
+    assert!(replies > 0, "a full topic takes replies");
+    let (refused, _) = fill(&mesh).await;
+    assert!(refused.is_retryable(), "{refused}");
+    let mut came = drain_sorted(&mut reader, accepted + replies).await;
+    assert_eq!(came.split_off(accepted), (1000..1000 + replies).collect::<Vec<_>>());
+    nothing(&mut reader).await;
 }
 
 /// Letters that nobody looks at are storage, too.

@@ -1,8 +1,12 @@
 //! Where a new subscription starts, and what a new selector decides.
 
+use std::sync::Arc;
+
 use super::Backend;
-use super::mesh::{Mesh, NAME, drain, events, next_millisecond, nothing, topic};
-use crate::store::Start;
+use super::mesh::{
+    Mesh, NAME, Types, drain, drain_sorted, events, next_millisecond, nothing, topic,
+};
+use crate::store::{Start, SubscribeOptions, Topic, TopicOptions};
 
 /// What was accepted before is not for it; what is accepted before a selector knows it is.
 pub async fn now_means_from_the_subscription_on(backend: &mut dyn Backend) {
@@ -110,6 +114,28 @@ pub async fn a_start_matters_only_the_first_time(backend: &mut dyn Backend) {
     let mut reader = mesh.subscribe_from(NAME, Start::Earliest);
     mesh.route(&[(&reader, "*")]);
     assert_eq!(drain(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+}
+
+/// Events that waited for the first selector are searched for a start in the past and routed by that selector: once.
+pub async fn what_waited_for_the_first_selector_comes_once(backend: &mut dyn Backend) {
+    let mesh = Mesh::open(backend).await;
+    let mut held = Vec::new();
+    for number in 0..10 {
+        let topic = Topic::new("default", &format!("t{number}"));
+        let append = |ids| mesh.store.append(&topic, events(ids, "a"));
+        mesh.store.declare(&topic, TopicOptions { budget: u64::MAX }).expect("can be declared");
+        append(0..600).await.expect("the store takes events");
+        let options = SubscribeOptions { start: Start::Earliest, ..SubscribeOptions::default() };
+        let mut reader = mesh.store.subscribe(&topic, NAME, options).expect("nobody holds it");
+        let selector = Arc::new(Types(vec![(reader.slot(), "*")]));
+        mesh.store.route(&topic, selector).expect("the topic is declared");
+        assert!(drain_sorted(&mut reader, 600).await.into_iter().eq(0..600));
+        held.push((topic, reader));
+    }
+    for (topic, reader) in &mut held {
+        mesh.store.append(topic, events(600..601, "a")).await.expect("the store takes events");
+        assert_eq!(drain(reader, 1).await, [600], "{topic}");
+    }
 }
 
 /// What is decided stays decided.

@@ -145,8 +145,9 @@ impl Engine {
         &self,
         topic: &Topic,
         events: Vec<Event>,
+        limit: fn(u64) -> u64,
     ) -> Result<(), AppendError> {
-        let result = self.try_append(topic, events).await;
+        let result = self.try_append(topic, events, limit).await;
         match &result {
             Ok(count) => self.desk.metrics.appended.inc_by(*count),
             Err(AppendError::Full { .. }) => self.desk.metrics.refused_full.inc(),
@@ -155,7 +156,12 @@ impl Engine {
         result.map(|_| ())
     }
 
-    async fn try_append(&self, topic: &Topic, events: Vec<Event>) -> Result<u64, AppendError> {
+    async fn try_append(
+        &self,
+        topic: &Topic,
+        events: Vec<Event>,
+        limit: fn(u64) -> u64,
+    ) -> Result<u64, AppendError> {
         let open = self.topics.load().by_name.get(topic).cloned();
         let open = open.ok_or_else(|| AppendError::UnknownTopic(topic.clone()))?;
         if events.is_empty() {
@@ -166,7 +172,8 @@ impl Engine {
         }
         let payloads: Vec<Vec<u8>> = events.iter().map(encode).collect();
         let bytes: usize = payloads.iter().map(Vec::len).sum();
-        if let Err(usage) = open.admit(bytes as u64, steady(), || self.measure(&open)) {
+        let limit = limit(open.budget());
+        if let Err(usage) = open.admit(bytes as u64, limit, steady(), || self.measure(&open)) {
             return Err(AppendError::Full { reason: full(&open, &usage), retry_after: RETRY_FULL });
         }
         let count = events.len() as u64;
@@ -195,9 +202,10 @@ impl Engine {
             open.set_selector(selector);
             write(&self.registry).free_slots(open.stream);
             let registry = read(&self.registry);
+            let decided = routing.decided(open.stream);
             for durable in registry.of(open.stream).filter(|durable| durable.slot.get().is_some()) {
                 if !durable.known.swap(true, Ordering::AcqRel) {
-                    durable.with(|ledger| ledger.bound_scan(routing.next));
+                    durable.with(|ledger| ledger.bound_scan(decided));
                     durable.bell.notify_one();
                 }
             }
@@ -420,9 +428,7 @@ fn refused(error: &broker_log::AppendError) -> AppendError {
             AppendError::Unavailable { reason, retry_after: RETRY_BUSY }
         }
         broker_log::AppendError::Closed => closed(),
-        error @ broker_log::AppendError::TooLarge => {
-            AppendError::Unavailable { reason: error.to_string(), retry_after: RETRY_DISK }
-        }
+        broker_log::AppendError::TooLarge => AppendError::TooLarge,
         broker_log::AppendError::Failed(why) => AppendError::Failed(why.clone()),
     }
 }

@@ -154,7 +154,7 @@ impl Engine {
             )));
         };
         let mut next = self.position(from);
-        let end = lock(&self.routing).next;
+        let end = lock(&self.routing).decided(open.stream);
         let mut count = 0;
         while next < end {
             // Held, so that what is found is not deleted before it is live.

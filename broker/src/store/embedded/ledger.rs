@@ -45,6 +45,8 @@ pub(super) struct Ready<T> {
 #[derive(Debug)]
 pub(super) struct Handed<T> {
     pub(super) position: Position,
+    /// When it was accepted, milliseconds since the epoch.
+    pub(super) time_ms: u64,
     pub(super) item: T,
     pub(super) attempts: u32,
     pub(super) last: Option<Outcome>,
@@ -332,16 +334,19 @@ impl<T> Ledger<T> {
         count
     }
 
-    /// A selector knows the subscription: the router decides from `end` on, the search everything before.
-    pub(super) fn bound_scan(&mut self, end: Position) {
-        let Some(Scan { next, end: None }) = self.book.scan else { return };
+    /// A selector knows the subscription: the router decides from `decided` on, the search what is before. After a crash
+    /// the router may start before where the search was to end.
+    pub(super) fn bound_scan(&mut self, decided: Position) {
+        let Some(Scan { next, end }) = self.book.scan else { return };
+        let end = end.map_or(decided, |end| end.min(decided));
         let scan = (next < end).then_some(Scan { next, end: Some(end) });
         self.record(Note::Scanned { scan, matched: RoaringTreemap::new() });
     }
 
     /// The search came to `next` and found `matched` on the way.
-    pub(super) fn scanned(&mut self, next: Position, matched: RoaringTreemap, now_ms: u64) {
+    pub(super) fn scanned(&mut self, next: Position, mut matched: RoaringTreemap, now_ms: u64) {
         let Some(Scan { end: Some(end), .. }) = self.book.scan else { return };
+        matched.remove_range(end..); // the router's, should the end have moved meanwhile
         if let Some(first) = matched.min() {
             self.fresh_from = self.fresh_from.min(first);
         }
@@ -458,6 +463,7 @@ impl<T> Ledger<T> {
             let attempted = self.book.attempted().get(&ready.position);
             handed.push(Handed {
                 position: ready.position,
+                time_ms: ready.time_ms,
                 item: ready.item,
                 attempts: attempted.map_or(0, |attempted| attempted.attempts),
                 last: attempted.map(|attempted| attempted.last.outcome()),

@@ -49,6 +49,14 @@ pub(super) struct Routing {
     pub(super) unrouted: BTreeMap<u32, RoaringTreemap>,
 }
 
+impl Routing {
+    /// Up to where the events of a topic are decided: the router comes to every later one, and to none before.
+    pub(super) fn decided(&self, stream: u32) -> Position {
+        let waiting = self.unrouted.get(&stream).and_then(RoaringTreemap::min);
+        waiting.map_or(self.next, |first| first.min(self.next))
+    }
+}
+
 /// The router's own memory, reused from round to round.
 #[derive(Debug, Default)]
 pub(super) struct Router {
@@ -317,5 +325,18 @@ pub(super) fn stage(record: &Record) -> Option<Staged> {
             tracing::error!(position = record.offset, %error, "a stored event cannot be decoded");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_selector_is_not_decided() {
+        let mut routing = Routing { next: 10, ..Routing::default() };
+        assert_eq!(routing.decided(1), 10);
+        routing.unrouted.insert(1, [4, 7].into_iter().collect());
+        assert_eq!((routing.decided(1), routing.decided(2)), (4, 10));
     }
 }

@@ -108,7 +108,8 @@ impl Holder {
 
     fn delivery(&self, handed: Handed<Event>) -> Delivery {
         let settle: Arc<dyn Settle> = Arc::clone(&self.durable) as Arc<dyn Settle>;
-        let mut delivery = Delivery::new(handed.position, handed.item, settle);
+        let accepted = time(handed.time_ms);
+        let mut delivery = Delivery::new(handed.position, accepted, handed.item, settle);
         delivery.attempts = handed.attempts;
         delivery.last = handed.last;
         delivery.not_before = handed.not_before_ms.map(time);

@@ -11,6 +11,7 @@ use crate::store::{Delivery, Outcome, Slot};
 mod contract;
 mod crash;
 mod inspect;
+mod trouble;
 mod upkeep;
 
 /// Longer than anything here takes, shorter than a person waits.

@@ -89,24 +89,24 @@ impl OpenTopic {
         *lock(&self.selector) = Some(selector);
     }
 
-    /// Asks to keep `bytes` more; `measure` counts what is kept, and is called only when the answer is in doubt.
+    /// Asks to keep `bytes` more within `limit`; `measure` counts what is kept, and is called only when the answer is in doubt.
     ///
     /// # Errors
     /// The usage, when the budget is used up.
     pub(super) fn admit(
         &self,
         bytes: u64,
+        limit: u64,
         now: Instant,
         measure: impl FnOnce() -> Usage,
     ) -> Result<(), Usage> {
-        let budget = self.budget();
         let since = self.since.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if self.kept.load(Ordering::Relaxed).saturating_add(since) <= budget {
+        if self.kept.load(Ordering::Relaxed).saturating_add(since) <= limit {
             return Ok(());
         }
         // One sender measures; the others take the last result meanwhile.
         let Ok(mut usage) = self.usage.try_lock() else {
-            return if self.kept.load(Ordering::Relaxed) < budget {
+            return if self.kept.load(Ordering::Relaxed) < limit {
                 Ok(())
             } else {
                 Err(self.full())
@@ -119,7 +119,7 @@ impl OpenTopic {
             usage.next = Some(now + took.saturating_mul(MEASURE_SHARE).min(MEASURE_AT_LEAST));
             self.kept.store(usage.kept, Ordering::Relaxed);
         }
-        if usage.kept < budget {
+        if usage.kept < limit {
             return Ok(());
         }
         self.since.fetch_sub(bytes.min(since), Ordering::Relaxed);
@@ -151,17 +151,17 @@ mod tests {
     fn nothing_is_measured_while_the_answer_is_clear() {
         let topic = topic(100);
         for _ in 0..10 {
-            assert!(topic.admit(10, steady(), || unreachable!("far from the budget")).is_ok());
+            assert!(topic.admit(10, 100, steady(), || unreachable!("far from the budget")).is_ok());
         }
     }
 
     #[test]
     fn a_full_topic_refuses_and_resumes_when_measured_lower() {
         let topic = topic(100);
-        let usage = topic.admit(200, steady(), || Usage::new(150, None)).unwrap_err();
+        let usage = topic.admit(200, 100, steady(), || Usage::new(150, None)).unwrap_err();
         assert_eq!(usage.kept, 150);
         let later = steady() + MEASURE_AT_LEAST;
-        assert!(topic.admit(1, later, || Usage::new(10, None)).is_ok());
-        assert!(topic.admit(1, later, || unreachable!("measured low a moment ago")).is_ok());
+        assert!(topic.admit(1, 100, later, || Usage::new(10, None)).is_ok());
+        assert!(topic.admit(1, 100, later, || unreachable!("measured low a moment ago")).is_ok());
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Recorded {
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) position: Position,
+    /// When it was accepted, milliseconds since the epoch.
+    pub(super) time_ms: u64,
     pub(super) event: Event,
     pub(super) attempts: u32,
     pub(super) last: Option<Outcome>,
@@ -242,6 +244,7 @@ impl Line {
             let tried = pending.tried.as_deref();
             handed.push(Handed {
                 position,
+                time_ms: stored.time_ms,
                 event: stored.event.clone(),
                 attempts: tried.map_or(0, |tried| tried.attempts),
                 last: tried.map(|tried| tried.last.clone()),

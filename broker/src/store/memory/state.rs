@@ -85,6 +85,7 @@ impl State {
         &mut self,
         topic: &Topic,
         events: Vec<Event>,
+        limit: fn(u64) -> u64,
         now_ms: u64,
     ) -> Result<(), AppendError> {
         let Some(open) = self.topics.get(topic) else {
@@ -93,13 +94,13 @@ impl State {
         if events.is_empty() {
             return Ok(());
         }
-        if self.archive.needed(open.stream) >= open.budget {
+        if self.archive.needed(open.stream) >= limit(open.budget) {
             for line in open.lines.values() {
                 if let Some(line) = self.lines.get_mut(line) {
                     line.expire(&mut self.archive, now_ms);
                 }
             }
-            if self.archive.needed(open.stream) >= open.budget {
+            if self.archive.needed(open.stream) >= limit(open.budget) {
                 let reason = self.full(topic, open);
                 return Err(AppendError::Full { reason, retry_after: RETRY_FULL });
             }

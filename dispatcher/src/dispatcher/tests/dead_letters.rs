@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use broker::store::{Outcome, Settlement, Stage};
+use broker_event::Value;
 use bytes::Bytes;
 
 use super::subscriber::{Answer, Subscriber, answer, endless};
@@ -20,6 +21,17 @@ async fn failing(
     let dead_letter = Some(Target::new(sink.url()));
     let world = one(&subscriber, |trigger| trigger.delivery.dead_letter = dead_letter).await;
     (world, subscriber)
+}
+
+/// An answer that is an event.
+fn an_event() -> Answer {
+    let mut reply = answer(200, "");
+    for (name, value) in
+        [("ce-specversion", "1.0"), ("ce-id", "r"), ("ce-source", "/fn"), ("ce-type", "t")]
+    {
+        reply.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    }
+    reply
 }
 
 /// The data attribute of the only letter, decoded.
@@ -49,7 +61,7 @@ async fn a_dead_letter_is_the_event_and_why() {
         settled.iter().map(|settled| settled.outcome.as_ref().unwrap().stage).collect();
     assert_eq!(stages, [Stage::Subscriber, Stage::DeadLetter], "both steps are on record");
     assert!(
-        (world.metric(r#"weft_dispatch_dead_letters_total{namespace="default",trigger="t"}"#)
+        (world.metric(r#"dispatch_dead_letters_total{namespace="default",trigger="t"}"#)
             - 1.0)
             .abs()
             < 0.1
@@ -219,18 +231,27 @@ async fn an_event_that_comes_back_as_its_own_dead_letter_keeps_its_count() {
 }
 
 #[tokio::test]
+async fn a_reply_that_has_been_round_too_often_makes_a_dead_letter_of_what_it_answers() {
+    let sink = Subscriber::content().await;
+    let (mut world, subscriber) = failing(&sink, an_event).await;
+    world.change(|trigger| trigger.delivery.retry = 5).await;
+    let mut last = event("1");
+    last.set_extension("knativebrokerttl", Value::Integer(1));
+    world.send(last).await;
+    world.drained("t").await;
+    assert_eq!(subscriber.calls().len(), 1, "another call would end the same");
+    let calls = sink.calls();
+    assert_eq!((calls.len(), calls[0].id()), (1, "1"));
+    assert_eq!(calls[0].header("ce-knativeerrordest"), "http://mesh.test/default/mesh");
+    assert_eq!(calls[0].header("ce-knativeerrorcode"), "400");
+    let why = String::from_utf8(data(&sink)).unwrap();
+    assert!(why.contains("knativebrokerttl is used up"), "{why}");
+}
+
+#[tokio::test]
 async fn a_reply_that_could_not_be_stored_names_the_broker() {
     let sink = Subscriber::content().await;
-    let (world, _subscriber) = failing(&sink, || {
-        let mut reply = answer(200, "");
-        for (name, value) in
-            [("ce-specversion", "1.0"), ("ce-id", "r"), ("ce-source", "/fn"), ("ce-type", "t")]
-        {
-            reply.headers_mut().insert(name, http::HeaderValue::from_static(value));
-        }
-        reply
-    })
-    .await;
+    let (world, _subscriber) = failing(&sink, an_event).await;
     world.send(event("1")).await;
     world.store.refuse.store(u64::MAX, Ordering::SeqCst);
     world.drained("t").await;

@@ -76,7 +76,7 @@ async fn an_event_arrives_in_binary_mode_with_knatives_headers() {
     let (settled, outcome) = settlement(&world);
     assert_eq!((settled, outcome.unwrap().status), (Settlement::Ack, 202));
     let delivered =
-        r#"weft_dispatch_attempts_total{namespace="default",trigger="t",result="delivered"}"#;
+        r#"dispatch_attempts_total{namespace="default",trigger="t",result="delivered"}"#;
     assert!((world.metric(delivered) - 1.0).abs() < f64::EPSILON);
 }
 
@@ -113,19 +113,19 @@ async fn a_reply_is_stored_with_one_less_to_go() {
 #[tokio::test]
 async fn a_function_that_answers_itself_comes_to_an_end() {
     let subscriber = Subscriber::answering(|_| reply(200, "again", "made", "")).await;
-    let world = one(&subscriber, |_| {}).await;
+    let world = one(&subscriber, |trigger| trigger.delivery.retry = 3).await;
     let mut sent = event("1");
     sent.set_extension("knativebrokerttl", Value::Integer(5));
     world.send(sent).await;
     world.drained("t").await;
     assert_eq!(subscriber.calls().len(), 5);
-    assert_eq!(
-        settlement(&world).0,
-        Settlement::Ack,
-        "the last reply is dropped, not the delivery failed"
-    );
+    let (settled, outcome) = settlement(&world);
+    let outcome = outcome.unwrap();
+    assert_eq!(settled, Settlement::Park, "what answered last is kept for a person, at once");
+    assert_eq!((outcome.stage, outcome.status), (Stage::Reply, 400));
+    assert!(outcome.reason.contains("knativebrokerttl is used up"), "{}", outcome.reason);
     let dropped =
-        r#"weft_dispatch_replies_total{namespace="default",trigger="t",result="ttl_exhausted"}"#;
+        r#"dispatch_replies_total{namespace="default",trigger="t",result="ttl_exhausted"}"#;
     assert!((world.metric(dropped) - 1.0).abs() < f64::EPSILON);
 }
 

@@ -28,6 +28,7 @@ pub(super) struct Settled {
 
 #[derive(Debug)]
 struct Pending {
+    accepted: SystemTime,
     event: Event,
     attempts: u32,
     last: Option<Outcome>,
@@ -65,6 +66,8 @@ pub(super) struct FakeStore {
     calls: Mutex<Vec<String>>,
     /// Refuse this many appends.
     pub(super) refuse: AtomicU64,
+    /// Fail to forget this many topics and subscriptions.
+    pub(super) refuse_removals: AtomicU64,
     /// Refuse this many subscriptions.
     pub(super) refuse_subscriptions: AtomicU64,
     next: AtomicU64,
@@ -110,13 +113,22 @@ impl FakeStore {
     pub(super) fn put(&self, name: &str, event: Event, attempts: u32, last: Outcome) {
         let found = self.find(name).unwrap();
         let position = self.next.fetch_add(1, Ordering::SeqCst);
-        let pending = Pending { event, attempts, last: Some(last), due: None, in_flight: false };
+        let (accepted, last) = (clock::now(), Some(last));
+        let pending = Pending { accepted, event, attempts, last, due: None, in_flight: false };
         lock(&found.queue).pending.insert(position, pending);
         found.changed.notify_waiters();
     }
 
     fn find(&self, name: &str) -> Option<Arc<Subscribed>> {
         lock(&self.inner).subscriptions.values().find(|subscribed| subscribed.name == name).cloned()
+    }
+
+    /// Whether something can be forgotten.
+    fn forget(&self) -> Result<(), StoreError> {
+        if take_one(&self.refuse_removals) {
+            return Err(StoreError::Failed("the disk is broken".to_owned()));
+        }
+        Ok(())
     }
 
     fn called(&self, call: String) {
@@ -133,6 +145,7 @@ impl Store for FakeStore {
 
     fn remove(&self, topic: &Topic) -> Result<(), StoreError> {
         self.called(format!("remove {topic}"));
+        self.forget()?;
         let mut inner = lock(&self.inner);
         inner.topics.remove(topic);
         inner.subscriptions.retain(|(of, _), _| of != topic);
@@ -166,6 +179,7 @@ impl Store for FakeStore {
                     .filter(|subscribed| matched.contains(&subscribed.slot))
                 {
                     let pending = Pending {
+                        accepted: clock::now(),
                         event: event.clone(),
                         attempts: 0,
                         last: None,
@@ -221,6 +235,7 @@ impl Store for FakeStore {
 
     fn unsubscribe(&self, topic: &Topic, name: &str) -> Result<(), StoreError> {
         self.called(format!("unsubscribe {name}"));
+        self.forget()?;
         let removed = lock(&self.inner).subscriptions.remove(&(topic.clone(), name.to_owned()));
         removed.map(|_| ()).ok_or_else(|| StoreError::UnknownSubscription(name.to_owned()))
     }
@@ -305,8 +320,9 @@ impl Reader {
                 continue;
             }
             pending.in_flight = true;
-            let mut delivery =
-                Delivery::new(*position, pending.event.clone(), Arc::clone(&self.subscribed) as _);
+            let (accepted, event) = (pending.accepted, pending.event.clone());
+            let settle = Arc::clone(&self.subscribed) as _;
+            let mut delivery = Delivery::new(*position, accepted, event, settle);
             delivery.attempts = pending.attempts;
             delivery.last = pending.last.clone();
             delivery.not_before = later;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use broker::store::Settlement;
+use broker::store::{Settlement, Stage};
 use tokio::sync::Semaphore;
 
 use super::subscriber::{Subscriber, answer};
@@ -41,7 +41,7 @@ async fn a_hung_subscriber_holds_only_its_own_window() {
     eventually("the window is full", || hung.calls().len() == 4).await;
     assert_eq!(world.store.backlog("default/hung"), 200);
     assert!(
-        (world.metric(r#"weft_dispatch_in_flight{namespace="default",trigger="hung"}"#) - 4.0)
+        (world.metric(r#"dispatch_in_flight{namespace="default",trigger="hung"}"#) - 4.0)
             .abs()
             < 0.1
     );
@@ -92,6 +92,34 @@ async fn a_failing_event_holds_up_its_own_key_only() {
     let last_b = ids.iter().position(|id| id == "b3").unwrap();
     let second_a = ids.iter().position(|id| id == "a2").unwrap();
     assert!(last_b < second_a, "the other key did not wait: {ids:?}");
+}
+
+#[tokio::test]
+async fn what_grows_too_old_behind_a_failing_event_expires() {
+    let subscriber =
+        Subscriber::answering(|call| answer(if call.id() == "a1" { 503 } else { 200 }, "")).await;
+    let world = one(&subscriber, |trigger| {
+        trigger.order_by_key = true;
+        trigger.max_age = Some(Duration::from_millis(150));
+        trigger.delivery.retry = 1000;
+        trigger.delivery.backoff_delay = Duration::from_secs(3600);
+    })
+    .await;
+    for (id, key) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        world.send(event_about(id, key)).await;
+    }
+    world.drained("t").await;
+    let mut ids = subscriber.ids();
+    ids.sort();
+    assert_eq!(ids, ["a1", "b1"], "a2 waited too long");
+    let settled = world.store.settled();
+    let expired = settled.iter().filter(|settled| {
+        settled.outcome.as_ref().is_some_and(|outcome| outcome.stage == Stage::Expired)
+    });
+    assert_eq!(expired.count(), 2, "and the record says so of both");
+    let expired =
+        r#"dispatch_attempts_total{namespace="default",trigger="t",result="expired"}"#;
+    assert!((world.metric(expired) - 2.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]

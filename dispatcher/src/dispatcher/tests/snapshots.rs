@@ -221,14 +221,45 @@ async fn a_stopped_dispatcher_ignores_snapshots() {
 async fn what_was_deleted_while_the_dispatcher_was_away_is_swept() {
     let subscriber = Subscriber::content().await;
     let world = one(&subscriber, |_| {}).await;
-    let gone = Topic::new("default", "gone");
-    world.store.declare(&gone, TopicOptions { budget: 1 }).unwrap();
-    drop(world.store.subscribe(&gone, "default/with-it", SubscribeOptions::default()).unwrap());
     drop(world.store.subscribe(&topic(), "default/old", SubscribeOptions::default()).unwrap());
     world.store.take_calls();
-    assert_eq!(world.dispatcher.sweep(&*world.store).await, Ok(2));
-    assert_eq!(world.store.take_calls(), ["remove default/gone", "unsubscribe default/old"]);
+    assert_eq!(world.dispatcher.sweep(&*world.store).await, Ok(1));
+    assert_eq!(world.store.take_calls(), ["unsubscribe default/old"]);
     assert_eq!(world.dispatcher.sweep(&*world.store).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_broker_that_nothing_declares_keeps_its_events_and_triggers() {
+    let subscriber = Subscriber::content().await;
+    let world = one(&subscriber, |_| {}).await;
+    let other = Topic::new("default", "other");
+    world.store.declare(&other, TopicOptions { budget: 1 }).unwrap();
+    drop(world.store.subscribe(&other, "default/t", SubscribeOptions::default()).unwrap());
+    world.store.take_calls();
+    assert_eq!(world.dispatcher.sweep(&*world.store).await, Ok(0));
+    assert!(world.store.take_calls().is_empty());
+}
+
+#[tokio::test]
+async fn what_could_not_be_forgotten_is_tried_again() {
+    let subscriber = Subscriber::content().await;
+    let mut world = one(&subscriber, |_| {}).await;
+    world.store.take_calls();
+    world.store.refuse_removals.store(1, Ordering::SeqCst);
+    world.snapshot.triggers.clear();
+    let error = world.dispatcher.apply(world.snapshot.clone()).await.unwrap_err();
+    assert_eq!(error.to_string(), "trigger default/t: the disk is broken");
+    world.apply().await;
+    world.apply().await;
+    let unsubscribe = "unsubscribe default/t";
+    assert_eq!(world.store.take_calls(), ["route default/mesh", unsubscribe, unsubscribe]);
+    world.store.refuse_removals.store(1, Ordering::SeqCst);
+    world.snapshot.brokers.clear();
+    let error = world.dispatcher.apply(world.snapshot.clone()).await.unwrap_err();
+    assert_eq!(error.to_string(), "broker default/mesh: the disk is broken");
+    world.apply().await;
+    world.apply().await;
+    assert_eq!(world.store.take_calls(), ["remove default/mesh", "remove default/mesh"]);
 }
 
 #[tokio::test]

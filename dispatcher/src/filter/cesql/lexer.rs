@@ -62,8 +62,8 @@ fn token(text: &str, at: usize, next: char) -> Result<(Token, usize), ParseError
         .ok_or_else(|| ParseError::at(text, at, "an operator, a name or a value"))
 }
 
-/// A quoted text: a backslash before a quote or a backslash, and a doubled quote, stand for one. Any other backslash stays:
-/// LIKE looks for it before its wildcards.
+/// A quoted text: a backslash before the quote, and a doubled quote, stand for the quote. Any other backslash stays, also
+/// one before another, as in the specification's grammar and Knative's engine: LIKE looks for it before its wildcards.
 fn literal(rest: &str, quote: char) -> Option<(Token, usize)> {
     let mut out = String::new();
     let mut chars = rest.char_indices().skip(1).peekable();
@@ -76,7 +76,7 @@ fn literal(rest: &str, quote: char) -> Option<(Token, usize)> {
             out.push(quote);
         } else if c == '\\' {
             let (_, escaped) = chars.next()?;
-            if escaped != quote && escaped != '\\' {
+            if escaped != quote {
                 out.push('\\');
             }
             out.push(escaped);

@@ -34,11 +34,13 @@ impl Pattern {
         Self(parts)
     }
 
-    /// Whether all of `text` fits. Time is at most the product of both lengths: only the last `%` is ever tried again.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    /// Whether all of `text` fits; `None` when that takes more than `steps`, from which those taken are taken away. It
+    /// takes at most the product of both lengths: only the last `%` is ever tried again.
+    pub(super) fn matches(&self, text: &str, steps: &mut usize) -> Option<bool> {
         let (mut rest, mut at) = (text.chars(), 0);
         let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
         loop {
+            *steps = steps.checked_sub(1)?;
             match self.0.get(at) {
                 Some(Part::Any) => {
                     at += 1;
@@ -52,15 +54,15 @@ impl Pattern {
                             continue;
                         }
                     } else {
-                        return false;
+                        return Some(false);
                     }
                 }
-                None if rest.as_str().is_empty() => return true,
+                None if rest.as_str().is_empty() => return Some(true),
                 None => {}
             }
-            let Some((after, mut from)) = retry.take() else { return false };
+            let Some((after, mut from)) = retry.take() else { return Some(false) };
             if from.next().is_none() {
-                return false;
+                return Some(false);
             }
             (at, rest) = (after, from.clone());
             retry = Some((after, from));

@@ -126,10 +126,81 @@ fn hostile_nesting_and_length_are_refused() {
         let text = format!("{}1", open.repeat(3000));
         Expression::parse(&text).expect_err("too deep");
     }
-    Expression::parse(&format!("1{}", "+1".repeat(3000))).expect_err("too deep");
-    Expression::parse(&"x".repeat(100_000)).expect_err("too long");
-    let chain = format!("TRUE{}", " AND TRUE".repeat(1500));
-    assert_eq!(value(&chain), true);
+    let brackets = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
+    Expression::parse(&brackets).expect_err("too long and too deep");
+    Expression::parse(&format!("id = '{}'", "x".repeat(1 << 20))).expect_err("too long");
+}
+
+#[test]
+fn long_chains_are_no_depth() {
+    let chain = |first: &str, link: &str| format!("{first}{}", link.repeat(1500));
+    assert_eq!(value(&chain("TRUE", " AND TRUE")), true);
+    assert_eq!(value(&chain("1", "+1-0")), 1501);
+    assert_eq!(value(&chain("1", "*1")), 1);
+    assert_eq!(value(&chain("TRUE", "=TRUE")), true);
+    assert_eq!(value(&chain("'true'", " LIKE '%'")), true);
+    assert_eq!(value(&chain("1", " IN (1)")), true);
+}
+
+/// As deep as the parser allows, with every rank of operators at every level, on half the stack of a thread.
+#[test]
+fn the_deepest_expressions_fit_the_stack() {
+    let check = || {
+        for (open, close) in [("TRUE AND 1=1+1*(", ")+1"), ("TRUE XOR 1=1+1*ABS(", ")*1 IN (1)")] {
+            let deepest = |levels| format!("{}1{}", open.repeat(levels), close.repeat(levels));
+            assert_eq!(error(&deepest(63)), None, "{open}");
+            assert_eq!(error(&deepest(65)), Some("parse"), "{open}");
+        }
+        let brackets = |text: String, _| format!("({text}){}", "+1".repeat(120));
+        let text = (0..60).fold("1".to_owned(), brackets);
+        assert_eq!(value(&text), text.matches('1').count());
+    };
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(check);
+    thread.expect("a thread").join().expect("no expression fails");
+}
+
+#[test]
+fn what_would_take_for_ever_is_given_up_with_an_error() {
+    let long = serde_json::json!({ "myext": "a".repeat(1 << 20) });
+    let hostile = [
+        format!("myext LIKE '%{}b'", "a".repeat(10_000)),
+        format!("LENGTH(CONCAT({})) > 0", vec!["myext"; 1000].join(",")),
+        format!("CONCAT_WS(myext{}) = 'a'", ",''".repeat(3000)),
+        vec!["LOWER(myext) = 'b'"; 600].join(" OR "),
+    ];
+    for expression in hostile {
+        let failed = (false.into(), Some("functionEvaluation"));
+        assert_eq!(outcome(&expression, &long), failed, "{expression:.20}");
+    }
+    assert_eq!(outcome("myext LIKE '%a_a%'", &long), (true.into(), None));
+    let many = format!("'{}' LIKE '{}b'", "a".repeat(4000), "%a".repeat(4000));
+    assert_eq!((value(&many), error(&many)), (false.into(), None), "what fits is answered");
+}
+
+#[test]
+fn an_error_does_not_repeat_a_long_text() {
+    let event = event(&serde_json::json!({ "myext": "é".repeat(1 << 18) }));
+    let evaluation = Expression::parse("myext > 1").expect("parses").evaluate(&event);
+    assert!(evaluation.error.expect("no number").message.len() < 200);
+}
+
+#[test]
+fn a_backslash_escapes_the_quote_and_the_wildcards_only() {
+    assert_eq!(value(r"LENGTH('a\\b')"), 4);
+    assert_eq!(value(r#"'a\'b' = "a'b""#), true);
+    assert_eq!(value(r"'it''s'"), "it's");
+    assert_eq!(value(r"'100%' LIKE '100\%'"), true);
+    assert_eq!(value(r"'100x' LIKE '100\%'"), false);
+    assert_eq!(value(r"'a\x' LIKE 'a\_'"), false);
+    assert_eq!(error(r"'open\'"), Some("parse"));
+}
+
+#[test]
+fn only_letters_and_underscores_name_a_function() {
+    assert_eq!(error("NO_SUCH(1)"), Some("missingFunction"));
+    for text in ["F1(1)", "_F(1)", "1F(1)", "TRUE(1)", "F (", "F(1,)", "F(,1)"] {
+        assert_eq!(error(text), Some("parse"), "{text}");
+    }
 }
 
 #[test]

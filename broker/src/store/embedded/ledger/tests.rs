@@ -298,6 +298,18 @@ fn a_search_keeps_order_and_does_not_decide_twice() {
 }
 
 #[test]
+fn a_search_ends_where_the_router_starts_again_after_a_crash() {
+    let book = Book::new(0, Some(Scan { next: 0, end: Some(10) }));
+    let mut ledger: Ledger<Position> = Ledger::new(book);
+    ledger.hold(&SubscribeOptions::default(), NOW);
+    ledger.bound_scan(4);
+    ledger.scanned(10, [3, 4, 9].into_iter().collect(), NOW);
+    assert_eq!(take(&mut ledger, 9), [3]);
+    assert_eq!(ledger.book().scan, None);
+    assert!(ledger.route(4, NOW), "the router comes to it");
+}
+
+#[test]
 fn a_subscription_that_starts_now_needs_no_search() {
     let mut ledger: Ledger<Position> =
         Ledger::new(Book::new(10, Some(Scan { next: 10, end: None })));

@@ -67,7 +67,7 @@ impl World {
             Op::Append(count) => {
                 let events = heavy(self.sent..self.sent + count, 1);
                 self.sent += count;
-                self.state.append(&topic(), events, now).unwrap();
+                self.state.append(&topic(), events, |budget| budget, now).unwrap();
             }
             Op::Route => {
                 let slots = self.lines.values().map(|(_, slot)| *slot).collect();
