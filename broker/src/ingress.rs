@@ -6,11 +6,11 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use broker_event::{Event, Value, http as binding};
-use bytes::{Bytes, BytesMut};
+use broker_event::http::{self as binding, Mode};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 
@@ -19,22 +19,28 @@ use crate::respond::{Answer, Refusal, respond};
 use crate::store::{Store, Topic};
 
 mod admit;
+mod body;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use admit::{ARRIVAL, AdmitError, TTL, accept};
+
+use body::Bodies;
+use trace::Trace;
 
 /// How long a body may take to arrive: a megabyte over a line of 300 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of all header fields together, as they come over the wire. Few receivers take more, so an event with more could
+/// be stored but not delivered; the listener's own limit is higher, so that this one can be explained to the sender.
+const MAX_HEADERS: usize = 64 << 10;
+
+/// Bytes of a path: two names of 253, the longest that Kubernetes gives an object, and slashes.
+const MAX_PATH: usize = 512;
+
 /// Most events of one batch: with the smallest events a body of a megabyte holds some ten thousand.
 const MAX_BATCH: usize = 10_000;
-
-/// The headers of W3C trace context, which are the extensions of the same names.
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
-
-/// Longest trace header kept: the specification asks for 512 characters of state to be carried.
-const MAX_TRACE: usize = 1024;
 
 /// What the ingress takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,8 @@ impl Default for IngressConfig {
 #[derive(Debug)]
 pub struct Ingress {
     store: Arc<dyn Store>,
-    config: IngressConfig,
+    bodies: Bodies,
+    body_timeout: Duration,
     metrics: Metrics,
 }
 
@@ -62,7 +69,8 @@ impl Ingress {
     /// An ingress into `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, config: IngressConfig, registry: &mut Registry) -> Self {
-        Self { store, config, metrics: Metrics::new(registry) }
+        let metrics = Metrics::new(registry);
+        Self { store, bodies: Bodies::new(config.max_body), body_timeout: BODY_TIMEOUT, metrics }
     }
 
     /// Answers one request.
@@ -90,19 +98,26 @@ impl Ingress {
             _ => return Err(Refusal::Method),
         }
         let topic = topic(parts.uri.path())?;
-        let body = match timeout(BODY_TIMEOUT, read(body, self.config.max_body)).await {
-            Ok(body) => body?,
-            Err(_) => return Err(Refusal::TooSlow),
+        limit(&parts.headers)?;
+        let Ok(body) = timeout(self.body_timeout, self.bodies.read(body)).await else {
+            return Err(Refusal::TooSlow);
         };
-        let mut events = binding::read(&parts.headers, body)?.events;
+        let body = body?;
+        let binding::Received { mode, mut events } =
+            binding::read(&parts.headers, body.bytes.clone())?;
         let count = events.len();
         if count > MAX_BATCH {
             return Err(Refusal::LongBatch { limit: MAX_BATCH, count });
         }
-        let now = now();
-        for event in &mut events {
-            trace(&parts.headers, event);
-            accept(event, now)?;
+        let (now, trace) = (now(), Trace::of(&parts.headers));
+        for (number, event) in (1..).zip(&mut events) {
+            if let Some(trace) = &trace {
+                trace.travel_with(event);
+            }
+            accept(event, now).map_err(|reason| match mode {
+                Mode::Batch => Refusal::AdmitInBatch { number, reason },
+                Mode::Binary | Mode::Structured => Refusal::Admit(reason),
+            })?;
         }
         self.store.append(&topic, events).await?;
         Ok(Answer::Accepted(count))
@@ -111,6 +126,9 @@ impl Ingress {
 
 /// `/namespace/name`, with or without a slash at its end.
 fn topic(path: &str) -> Result<Topic, Refusal> {
+    if path.len() > MAX_PATH {
+        return Err(Refusal::LongPath { limit: MAX_PATH });
+    }
     if path == "/" {
         return Err(Refusal::NoPath);
     }
@@ -123,44 +141,13 @@ fn topic(path: &str) -> Result<Topic, Refusal> {
     Ok(Topic::new(namespace, name))
 }
 
-/// Reads a body up to its limit; one that announces more is refused before any of it is read.
-async fn read<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
-    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        return Err(Refusal::TooLarge { limit });
+fn limit(headers: &HeaderMap) -> Result<(), Refusal> {
+    const PUNCTUATION: usize = ": \r\n".len();
+    let lengths = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    if lengths.map(|length| length + PUNCTUATION).sum::<usize>() > MAX_HEADERS {
+        return Err(Refusal::Headers { limit: MAX_HEADERS });
     }
-    let mut body = std::pin::pin!(body);
-    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal::Broken(error.into().to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len().saturating_add(rest.len()).saturating_add(data.len()) > limit {
-            return Err(Refusal::TooLarge { limit });
-        }
-        // Most bodies come in one piece, which is passed on as it is.
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&data);
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
-}
-
-/// Carries the sender's trace context with the event, unless the event has its own. What is no trace context is ignored.
-fn trace(headers: &HeaderMap, event: &mut Event) {
-    for name in TRACE {
-        let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
-        if !value.is_empty() && value.len() <= MAX_TRACE && event.extension(name).is_none() {
-            event.set_extension(name, Value::from(value));
-        }
-    }
+    Ok(())
 }
 
 fn now() -> SystemTime {

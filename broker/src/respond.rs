@@ -16,6 +16,12 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 const ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
+/// When to try a log again that failed for good: whoever supervises the process needs this long to restart it.
+const RESTART: Duration = Duration::from_secs(30);
+
+/// When to try a large body again: most of those that are arriving have arrived by then.
+const BODIES: Duration = Duration::from_secs(1);
+
 /// What the ingress answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -34,16 +40,24 @@ pub(crate) enum Refusal {
     NoPath,
     #[error("the path must be /NAMESPACE/BROKER")]
     BadPath,
+    #[error("the path is longer than {limit} bytes")]
+    LongPath { limit: usize },
+    #[error("the header fields are larger than {limit} bytes")]
+    Headers { limit: usize },
     #[error("the body is larger than {limit} bytes, the limit of this mesh")]
     TooLarge { limit: usize },
     #[error("the body did not arrive in time")]
     TooSlow,
     #[error("the body broke off: {0}")]
     Broken(String),
+    #[error("too many large bodies are arriving at once")]
+    Crowded,
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    Admit(#[from] AdmitError),
+    Admit(AdmitError),
+    #[error("event {number} of the batch: {reason}")]
+    AdmitInBatch { number: usize, reason: AdmitError },
     #[error("a batch holds at most {limit} events, this one has {count}")]
     LongBatch { limit: usize, count: usize },
     #[error(transparent)]
@@ -55,15 +69,22 @@ impl Refusal {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoPath | Self::Append(AppendError::UnknownTopic(_)) => StatusCode::NOT_FOUND,
-            Self::TooLarge { .. } | Self::LongBatch { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::LongPath { .. } => StatusCode::URI_TOO_LONG,
+            Self::Headers { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooLarge { .. }
+            | Self::LongBatch { .. }
+            | Self::Append(AppendError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Read(ReadError::UnsupportedMediaType { .. }) => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
-            Self::BadPath | Self::Broken(_) | Self::Read(_) | Self::Admit(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::Append(
+            Self::BadPath
+            | Self::Broken(_)
+            | Self::Read(_)
+            | Self::Admit(_)
+            | Self::AdmitInBatch { .. } => StatusCode::BAD_REQUEST,
+            Self::Crowded
+            | Self::Append(
                 AppendError::Full { .. } | AppendError::Unavailable { .. } | AppendError::Failed(_),
             ) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -75,6 +96,8 @@ impl Refusal {
                 AppendError::Full { retry_after, .. }
                 | AppendError::Unavailable { retry_after, .. },
             ) => Some(*retry_after),
+            Self::Append(AppendError::Failed(_)) => Some(RESTART),
+            Self::Crowded => Some(BODIES),
             _ => None,
         }
     }

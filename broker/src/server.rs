@@ -12,18 +12,31 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+mod places;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use stream::Stream;
 
 /// What connections may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; more wait in the kernel's queue. Ten thousand senders, and some for web hooks.
+    /// Connections at a time, if the process may open as many files; more wait in the kernel's queue until one of these
+    /// ends, which idle ones soon do. Ten thousand senders, and some for web hooks.
     pub connections: usize,
-    /// How long the head of a request may take: a slow sender holds one connection, not for ever.
+    /// How long a new connection may say nothing, and how long the head of a request may take, counted from the end of
+    /// the one before: slow senders and idle ones hold a connection, not for ever. Ten seconds, as with Knative's ingress.
     pub head_timeout: Duration,
+    /// How long a client may take none of what it is sent before its connection is given up. Answers are short: one that
+    /// does not leave in half a minute is not being read.
+    pub write_timeout: Duration,
     /// Bytes a connection buffers, which bounds the head: twice the 64 KiB that headers may reasonably have.
     pub buffer: usize,
     /// How long requests under way may take when stopping.
@@ -35,6 +48,7 @@ impl Default for Limits {
         Self {
             connections: 10_240,
             head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             buffer: 128 << 10,
             drain: Duration::from_secs(10),
         }
@@ -44,14 +58,28 @@ impl Default for Limits {
 /// Pause after a failed accept: usually file descriptors ran out, and trying at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that wait in the kernel to be accepted. The standard library's 128 are used up when some hundred senders
+/// start together, and whoever finds the queue full is late by a second. Systems that allow fewer take what they allow.
+const QUEUE: i32 = 4096;
+
+/// How long, and for how many bytes, a refused sender is listened to so that it hears the refusal: a few times what a
+/// sender has on its way before it looks for an answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 16 << 20;
+
 /// Serves `listener` until `stop`, then lets requests under way finish.
 pub async fn serve<H, F>(listener: TcpListener, handler: H, limits: Limits, stop: CancellationToken)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
+    // A listener that listens already takes the new length.
+    if let Err(error) = rustix::net::listen(&listener, QUEUE) {
+        tracing::warn!(%error, "lengthen the queue of new connections");
+    }
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let room = Room { here: Arc::new(Semaphore::new(limits.connections)), all: places::places() };
+    let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -60,11 +88,13 @@ where
         match accepted {
             Ok((stream, place)) => {
                 let connection = connection(stream, handler.clone(), limits, stop.clone());
+                let connection = cut.clone().run_until_cancelled_owned(connection);
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
                 });
             }
+            Err(error) if is_over(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,20 +105,47 @@ where
     connections.close();
     if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
         tracing::warn!(left = connections.len(), "connections are cut off");
+        cut.cancel();
+        connections.wait().await;
     }
 }
 
+/// Where connections find place: among those of this listener, and among those of the process.
+struct Room {
+    here: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+/// A connection is taken from the kernel only when there is a place for it.
 async fn accept(
     listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    room: &Room,
+) -> io::Result<(TcpStream, [OwnedSemaphorePermit; 2])> {
+    let here = room.here.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let all = room.all.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+    // It fails when the client is gone already, which its connection will find out.
+    drop(stream.set_nodelay(true));
+    Ok((stream, [here, all]))
+}
+
+/// Whether the client was gone before it was accepted: nothing is wrong with the listener.
+fn is_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 async fn connection<H, F>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    if speaks(&stream, limits.head_timeout, &stop).await {
+        // Apart, so that a silent connection's task is small.
+        Box::pin(converse(stream, handler, limits, stop)).await;
+    }
+}
+
+async fn converse<H, F>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -97,20 +154,43 @@ where
         let answer = handler(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.buffer)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+        // Whoever says that no more requests come still hears the answers to those that came.
+        .half_close(true)
+        .serve_connection(TokioIo::new(Stream::new(stream, limits.write_timeout)), service);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = &mut connection => served,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection broke");
+    }
+    if !stop.is_cancelled() {
+        linger(connection.into_parts().io.into_inner().into_inner()).await;
+    }
+}
+
+/// Waits for the first byte. Until it comes, a connection costs none of the buffers that HTTP takes at once, some 20 KiB.
+async fn speaks(stream: &TcpStream, patience: Duration, stop: &CancellationToken) -> bool {
+    let mut first = [0];
+    tokio::select! {
+        seen = tokio::time::timeout(patience, stream.peek(&mut first)) => matches!(seen, Ok(Ok(1))),
+        () = stop.cancelled() => false,
+    }
+}
+
+/// Reads what the client is still sending. Closed with input unread, the connection would be reset, and the client might
+/// never see the answer that says why.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
+        let discard = tokio::io::copy(&mut rest, &mut nowhere);
+        drop(tokio::time::timeout(LINGER, discard).await);
     }
 }

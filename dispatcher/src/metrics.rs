@@ -122,11 +122,7 @@ impl Metrics {
             Unit::Seconds,
             families.latency.clone(),
         );
-        registry.register(
-            "dispatch_in_flight",
-            "Attempts under way",
-            families.in_flight.clone(),
-        );
+        registry.register("dispatch_in_flight", "Attempts under way", families.in_flight.clone());
         registry.register(
             "dispatch_retries",
             "Failed attempts that are repeated",

@@ -7,9 +7,10 @@ use crate::harness::mesh::{BROKER, Mesh, weft};
 /// What `weft up` on this directory says when it refuses.
 async fn refusal(data: &Path) -> String {
     let free = ["--events", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0"];
-    let output = weft().arg("up").args(free).arg("--data").arg(data).output().await.unwrap();
+    let output =
+        weft().arg("up").args(free).arg("--data").arg(data).output().await.expect("weft runs");
     assert_eq!(output.status.code(), Some(2));
-    String::from_utf8(output.stderr).unwrap()
+    String::from_utf8(output.stderr).expect("text")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ async fn what_nobody_takes_is_parked_listed_shown_and_redriven() {
     let failing = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let switch = failing.clone();
     let subscriber = Subscriber::scripted(move |_| {
-        let down = switch.load(std::sync::atomic::Ordering::SeqCst);
+        let down = switch.load(Ordering::SeqCst);
         Reply::status(if down { 400 } else { 202 })
     })
     .await;
@@ -35,7 +35,7 @@ async fn what_nobody_takes_is_parked_listed_shown_and_redriven() {
     let shown = mesh.weft_ok(&["parked", "show", "--id", "x"]).await;
     let attempts = shown.lines().find(|line| line.starts_with("attempts")).unwrap_or_default();
     assert!(attempts.ends_with(" 1") && shown.contains("{\"a\":1}"), "{shown}");
-    failing.store(false, std::sync::atomic::Ordering::SeqCst);
+    failing.store(false, Ordering::SeqCst);
     let done = mesh.weft_ok(&["parked", "redrive", "--trigger", "t"]).await;
     assert!(done.contains("redriven") && done.contains('1'), "{done}");
     subscriber.wait(2).await;

@@ -18,6 +18,10 @@ fuzz_target!(|input: &[u8]| {
         let body = binding::write_binary(&event, &mut headers);
         let again = binding::read(&headers, body).expect("what is written can be read");
         same(&event, &again.events[0]);
+        if again.mode == binding::Mode::Binary {
+            let kept = |event: &Event| event.data().filter(|data| !data.is_empty()).cloned();
+            assert_eq!(kept(&event), kept(&again.events[0]), "an empty body is no payload");
+        }
         let body = binding::write_structured(&event, &mut headers);
         let again = binding::read(&headers, body).expect("what is written can be read");
         same(&event, &again.events[0]);

@@ -204,6 +204,29 @@ fn the_content_type_decides_the_mode() {
 }
 
 #[test]
+fn a_media_type_is_read_in_any_case_and_kept_as_it_came() {
+    let content_type = "Application/JSON; Charset=\"UTF-8\"";
+    let event = try_binary(&[("content-type", content_type)], b"{}").unwrap();
+    assert_eq!(event.data_content_type(), Some(content_type));
+    let mut written = HeaderMap::new();
+    assert_eq!(write_binary(&event, &mut written), "{}");
+    assert_eq!(field(&written, "content-type"), content_type.as_bytes());
+    let document = json::write(&event);
+    assert!(document.ends_with(b"\"data\":{}}"), "{}", String::from_utf8_lossy(&document));
+}
+
+#[test]
+fn headers_that_no_context_attribute_may_hold_are_refused() {
+    for control in ["%00", "%1F", "%7F", "%C2%80", "%C2%9F"] {
+        let sentence = refused(&[("ce-subject", control)]);
+        assert!(sentence.starts_with("attribute subject contains the control character U+00"));
+    }
+    for truncated in ["%C3", "\"%C3\"", "%F0%9F%98", "%ED%A0%80"] {
+        assert_eq!(refused(&[("ce-x", truncated)]), "header ce-x is not valid UTF-8");
+    }
+}
+
+#[test]
 fn a_payload_in_an_envelope_is_delivered_inside_its_own() {
     let inner = r#"{"specversion":"1.0","id":"inner","source":"/s","type":"t"}"#;
     let outer = EventBuilder::new("outer", "/s", "t")

@@ -39,6 +39,25 @@ fn payload_is_the_slice_of_the_document() {
 }
 
 #[test]
+fn payload_that_a_parser_would_change_is_kept_and_written_as_it_is() {
+    for data in [
+        "1e400",
+        "-0.0",
+        "123456789012345678901234567890.10",
+        "1E+2",
+        r#"{"b":1,"a":2,"b":3}"#,
+        "{ \"a\" :\n\t[ ] }",
+        r#""\u00e9\/\ud800""#,
+        "null",
+    ] {
+        let event = event(&format!(r#","data":{data}"#));
+        assert_eq!(event.data().unwrap(), data);
+        let written = write(&event);
+        assert_eq!(read(&Bytes::from(written)).unwrap().data().unwrap(), data);
+    }
+}
+
+#[test]
 fn attributes_share_the_document_unless_escaped() {
     let document = with(r#","subject":"plain","ext":"\u00e9\n""#);
     // A line feed is refused later on; here it only proves that escapes are read.

@@ -1,10 +1,10 @@
 //! The official SDK reads what we write and writes what we read.
 
-use broker_event::{Event, SpecVersion, json};
+use broker_event::{Event, EventBuilder, SpecVersion, json};
 use bytes::Bytes;
 use cloudevents::event::{Data, ExtensionValue};
 use cloudevents::{
-    AttributesReader, AttributesWriter, EventBuilder, EventBuilderV03, EventBuilderV10,
+    AttributesReader, AttributesWriter, EventBuilder as _, EventBuilderV03, EventBuilderV10,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -24,6 +24,11 @@ fn payload(data: Option<&Data>) -> Option<Result<serde_json::Value, Vec<u8>>> {
         };
         serde_json::from_slice(bytes).map_err(|_| bytes.to_vec())
     })
+}
+
+/// The time as the SDK reads it.
+fn instant(event: &Event) -> Option<impl PartialEq + std::fmt::Debug> {
+    SdkEvent::try_from(event).unwrap().time().copied()
 }
 
 /// In 0.3 it cannot hold base64 that is said to be JSON and is not.
@@ -94,6 +99,39 @@ proptest! {
             prop_assert_eq!(theirs.extension(name), Some(value));
         }
         prop_assert_eq!(theirs.iter_extensions().count(), expected.iter_extensions().count());
+    }
+
+    #[test]
+    fn the_sdk_reads_our_batches(events in vec(event(), 0..4)) {
+        prop_assume!(!events.iter().any(is_beyond_the_sdk));
+        let theirs: Vec<SdkEvent> = serde_json::from_slice(&json::write_batch(&events)).unwrap();
+        let ids = |event: &SdkEvent| (event.id().to_owned(), payload(event.data()));
+        let expected: Vec<_> =
+            events.iter().map(|event| ids(&SdkEvent::try_from(event).unwrap())).collect();
+        prop_assert_eq!(theirs.iter().map(ids).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn we_read_the_batches_of_the_sdk(theirs in vec(sdk_event(), 0..4)) {
+        let document = Bytes::from(serde_json::to_vec(&theirs).unwrap());
+        let ours = json::read_batch(&document).unwrap();
+        let each: Vec<_> = theirs
+            .iter()
+            .map(|event| json::read(&Bytes::from(serde_json::to_vec(event).unwrap())).unwrap())
+            .collect();
+        prop_assert_eq!(ours, each);
+    }
+
+    #[test]
+    fn our_events_survive_the_sdk(event in event()) {
+        let back = Event::try_from(SdkEvent::try_from(&event).unwrap()).unwrap();
+        prop_assert_eq!(instant(&back), instant(&event));
+        // The SDK keeps the instant, not its spelling.
+        let spelled = match event.time() {
+            Some(time) => EventBuilder::from(back).time(time.to_owned()).build().unwrap(),
+            None => back,
+        };
+        prop_assert_eq!(spelled, event);
     }
 
     #[test]

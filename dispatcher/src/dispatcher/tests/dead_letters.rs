@@ -61,8 +61,7 @@ async fn a_dead_letter_is_the_event_and_why() {
         settled.iter().map(|settled| settled.outcome.as_ref().unwrap().stage).collect();
     assert_eq!(stages, [Stage::Subscriber, Stage::DeadLetter], "both steps are on record");
     assert!(
-        (world.metric(r#"dispatch_dead_letters_total{namespace="default",trigger="t"}"#)
-            - 1.0)
+        (world.metric(r#"dispatch_dead_letters_total{namespace="default",trigger="t"}"#) - 1.0)
             .abs()
             < 0.1
     );

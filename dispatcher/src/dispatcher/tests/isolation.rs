@@ -41,8 +41,7 @@ async fn a_hung_subscriber_holds_only_its_own_window() {
     eventually("the window is full", || hung.calls().len() == 4).await;
     assert_eq!(world.store.backlog("default/hung"), 200);
     assert!(
-        (world.metric(r#"dispatch_in_flight{namespace="default",trigger="hung"}"#) - 4.0)
-            .abs()
+        (world.metric(r#"dispatch_in_flight{namespace="default",trigger="hung"}"#) - 4.0).abs()
             < 0.1
     );
 }
@@ -117,8 +116,7 @@ async fn what_grows_too_old_behind_a_failing_event_expires() {
         settled.outcome.as_ref().is_some_and(|outcome| outcome.stage == Stage::Expired)
     });
     assert_eq!(expired.count(), 2, "and the record says so of both");
-    let expired =
-        r#"dispatch_attempts_total{namespace="default",trigger="t",result="expired"}"#;
+    let expired = r#"dispatch_attempts_total{namespace="default",trigger="t",result="expired"}"#;
     assert!((world.metric(expired) - 2.0).abs() < f64::EPSILON);
 }
 
