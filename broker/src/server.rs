@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 mod places;
 mod stream;
@@ -77,18 +79,17 @@ where
     if let Err(error) = rustix::net::listen(&listener, QUEUE) {
         tracing::warn!(%error, "lengthen the queue of new connections");
     }
-    let connections = TaskTracker::new();
+    let mut connections = JoinSet::new();
     let room = Room { here: Arc::new(Semaphore::new(limits.connections)), all: places::places() };
-    let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &room) => accepted,
         };
         match accepted {
             Ok((stream, place)) => {
                 let connection = connection(stream, handler.clone(), limits, stop.clone());
-                let connection = cut.clone().run_until_cancelled_owned(connection);
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -102,11 +103,10 @@ where
         }
     }
     drop(listener);
-    connections.close();
-    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, drained).await.is_err() {
         tracing::warn!(left = connections.len(), "connections are cut off");
-        cut.cancel();
-        connections.wait().await;
+        connections.shutdown().await;
     }
 }
 
@@ -161,9 +161,12 @@ where
         // Whoever says that no more requests come still hears the answers to those that came.
         .half_close(true)
         .serve_connection(TokioIo::new(Stream::new(stream, limits.write_timeout)), service);
+    // The token has one lock for all connections: it must not be asked at every step of each, only when it wakes one.
+    let mut stopping = FuturesUnordered::from_iter([stop.cancelled()]);
     let served = tokio::select! {
+        biased;
         served = &mut connection => served,
-        () = stop.cancelled() => {
+        Some(()) = stopping.next() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
