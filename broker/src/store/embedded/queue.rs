@@ -1,11 +1,11 @@
 //! What the log's thread hands to the router: bounded, never waiting.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_event::Event;
+use parking_lot::{Condvar, Mutex};
 
-use super::sync::lock;
 use super::topic::OpenTopic;
 use crate::store::Position;
 
@@ -49,7 +49,7 @@ struct State {
 impl Queue {
     /// Hands over what became durable, in order.
     pub(super) fn push(&self, batches: Vec<Batch>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         for batch in batches {
             if state.taken.lagging {
                 break;
@@ -69,47 +69,44 @@ impl Queue {
 
     /// Asks the router to read the log to its head.
     pub(super) fn fall_behind(&self) {
-        lock(&self.state).taken.lagging = true;
+        self.state.lock().taken.lagging = true;
         self.changed.notify_one();
     }
 
     /// Asks the router to look for work that is not in the queue.
     pub(super) fn nudge(&self) {
-        lock(&self.state).nudged = true;
+        self.state.lock().nudged = true;
         self.changed.notify_one();
     }
 
     /// Ends the router, whatever waits: it is on disk and routed when the store is opened again.
     pub(super) fn stop(&self) {
-        lock(&self.state).taken.stop = true;
+        self.state.lock().taken.stop = true;
         self.changed.notify_all();
     }
 
     /// Whether the router is to end.
     pub(super) fn is_stopped(&self) -> bool {
-        lock(&self.state).taken.stop
+        self.state.lock().taken.stop
     }
 
     /// Lets time pass; answers whether the router is to end.
     pub(super) fn pause(&self, time: Duration) -> bool {
-        let waited =
-            self.changed.wait_timeout_while(lock(&self.state), time, |state| !state.taken.stop);
-        waited.unwrap_or_else(PoisonError::into_inner).0.taken.stop
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.taken.stop, time);
+        state.taken.stop
     }
 
     /// Takes everything, waiting at most `patience` for something to come.
     pub(super) fn take(&self, patience: Duration) -> Taken {
-        let state = lock(&self.state);
+        let mut state = self.state.lock();
         let idle = |state: &mut State| {
             state.taken.batches.is_empty()
                 && !state.taken.lagging
                 && !state.taken.stop
                 && !state.nudged
         };
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, patience, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        self.changed.wait_while_for(&mut state, idle, patience);
         state.bytes = 0;
         state.nudged = false;
         let stop = state.taken.stop;

@@ -1,8 +1,6 @@
 //! Locks and clocks: the thin edge where the store meets both.
 
-use std::sync::{
-    Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Locks `mutex`. A panic of another holder does not spread: every critical section leaves its data whole or
@@ -57,8 +55,9 @@ pub(super) fn time(ms: u64) -> SystemTime {
 /// Wakes one thread: remembers that it was asked, so a call between two waits is not missed.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
-    state: Mutex<Asked>,
-    changed: Condvar,
+    state: parking_lot::Mutex<Asked>,
+    // Unlike the standard library's, it makes no system call when nobody waits.
+    changed: parking_lot::Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -81,38 +80,35 @@ pub(super) enum Woken {
 impl Signal {
     /// Asks the thread to look.
     pub(super) fn ask(&self) {
-        lock(&self.state).work = true;
+        self.state.lock().work = true;
         self.changed.notify_one();
     }
 
     /// Asks the thread to end.
     pub(super) fn stop(&self) {
-        lock(&self.state).stop = true;
+        self.state.lock().stop = true;
         self.changed.notify_all();
     }
 
     /// Whether the thread is to end.
     pub(super) fn stopped(&self) -> bool {
-        lock(&self.state).stop
+        self.state.lock().stop
     }
 
     /// Lets time pass; answers whether the thread is to end.
     pub(super) fn pause(&self, time: Duration) -> bool {
-        let guard = lock(&self.state);
-        let waited = self.changed.wait_timeout_while(guard, time, |asked| !asked.stop);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+        let mut asked = self.state.lock();
+        self.changed.wait_while_for(&mut asked, |asked| !asked.stop, time);
+        asked.stop
     }
 
     /// Waits until asked, at most for `tick`.
     pub(super) fn wait(&self, tick: Duration) -> Woken {
-        let guard = lock(&self.state);
-        let (mut guard, _) = self
-            .changed
-            .wait_timeout_while(guard, tick, |asked| !asked.work && !asked.stop)
-            .unwrap_or_else(PoisonError::into_inner);
-        if guard.stop {
+        let mut asked = self.state.lock();
+        self.changed.wait_while_for(&mut asked, |asked| !asked.work && !asked.stop, tick);
+        if asked.stop {
             Woken::Stop
-        } else if std::mem::take(&mut guard.work) {
+        } else if std::mem::take(&mut asked.work) {
             Woken::Work
         } else {
             Woken::Tick
