@@ -1,15 +1,15 @@
 //! Serves HTTP/1 connections within limits, and ends them cleanly.
 
 use std::convert::Infallible;
+use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -70,10 +70,15 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 16 << 20;
 
 /// Serves `listener` until `stop`, then lets requests under way finish.
-pub async fn serve<H, F>(listener: TcpListener, handler: H, limits: Limits, stop: CancellationToken)
-where
+pub async fn serve<H, F, B>(
+    listener: TcpListener,
+    handler: H,
+    limits: Limits,
+    stop: CancellationToken,
+) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     // A listener that listens already takes the new length.
     if let Err(error) = rustix::net::listen(&listener, QUEUE) {
@@ -134,10 +139,11 @@ fn is_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn connection<H, F>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
+async fn connection<H, F, B>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     if speaks(&stream, limits.head_timeout, &stop).await {
         // Apart, so that a silent connection's task is small.
@@ -145,10 +151,11 @@ where
     }
 }
 
-async fn converse<H, F>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
+async fn converse<H, F, B>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     let service = service_fn(move |request| {
         let answer = handler(request);

@@ -1,6 +1,7 @@
 //! The three listeners: who answers what.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use broker::ingress::Ingress;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use sources::Hooks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,17 +49,32 @@ pub async fn gateway(listener: TcpListener, stop: CancellationToken) {
     let answer = |request: Request<Incoming>| async move {
         let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
         let text = format!("no function answers for host {:?}\n", host.unwrap_or_default());
-        let mut response = Response::new(Full::from(text));
+        let mut response = Response::new(Full::<Bytes>::from(text));
         *response.status_mut() = StatusCode::NOT_FOUND;
         response
     };
     server::serve(listener, answer, Limits::default(), stop).await;
 }
 
+/// Connections of the API listener at a time: people, scrapers and probes.
+const API_CONNECTIONS: usize = 256;
+
+/// How long whoever watches a live stream may look at one page of it.
+const API_PATIENCE: Duration = Duration::from_secs(3600);
+
 /// Serves health, metrics and admin until `stop`.
 pub async fn api(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the API listener failed");
-    }
+    let service = TowerToHyperService::new(router);
+    let answer = move |request: Request<Incoming>| {
+        let answer = service.call(request);
+        async move {
+            match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    let limits =
+        Limits { connections: API_CONNECTIONS, write_timeout: API_PATIENCE, ..Limits::default() };
+    server::serve(listener, answer, limits, stop).await;
 }

@@ -1,5 +1,7 @@
 //! Connections that want more than their share, against limits small enough to wait for.
 
+use bytes::Bytes;
+use http_body_util::Full;
 use std::future::pending;
 use std::net::SocketAddr;
 

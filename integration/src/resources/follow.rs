@@ -1,5 +1,6 @@
 //! Follows resource files: what is saved is in force, what is broken is reported and changes nothing.
 
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -131,9 +132,11 @@ async fn aside<T: Send + 'static>(
 /// Watches the directories of `paths` (a file that is replaced by rename is another inode). Without a watch the sweep is
 /// enough, only slower.
 fn watch(paths: &[PathBuf], sender: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let names = names(paths);
     let changed = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
         // A full channel already says "something changed"; reading the files is no change.
-        if event.is_ok_and(|event| !event.kind.is_access()) && sender.try_send(()).is_err() {
+        if concerns(names.as_deref(), &event) && sender.try_send(()).is_err() {
             tracing::trace!("a change is already noted");
         }
     };
@@ -150,6 +153,20 @@ fn watch(paths: &[PathBuf], sender: mpsc::Sender<()>) -> Option<RecommendedWatch
             None
         }
     }
+}
+
+/// The names of the followed files; `None` if a directory is followed, in which every name counts.
+fn names(paths: &[PathBuf]) -> Option<Vec<OsString>> {
+    paths.iter().map(|path| path.file_name().filter(|_| !path.is_dir()).map(Into::into)).collect()
+}
+
+/// Whether an event may be about a followed file. The directory of one may be busy with others, such as /tmp.
+fn concerns(names: Option<&[OsString]>, event: &notify::Event) -> bool {
+    // What Kubernetes mounts is changed by replacing a link beside the files.
+    let counts =
+        |name: &OsStr| name == "..data" || names.is_none_or(|all| all.iter().any(|of| of == name));
+    let about = |path: &PathBuf| path.file_name().is_none_or(counts);
+    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(about))
 }
 
 /// Whether it is a pipe or a device (`-f <(…)`, `-f /dev/stdin`): who opens it again may wait forever.

@@ -147,3 +147,14 @@ fn publish(dir: &Path, version: &str, name: &str) {
     symlink(version, dir.join("..data_tmp")).unwrap();
     std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
 }
+
+#[test]
+fn what_happens_to_other_files_beside_a_followed_one_is_no_change() {
+    let created = notify::EventKind::Create(notify::event::CreateKind::File);
+    let event = |path: &str| notify::Event::new(created).add_path(PathBuf::from(path));
+    let names = names(&[PathBuf::from("/tmp/mesh.yaml")]);
+    assert!(concerns(names.as_deref(), &event("/tmp/mesh.yaml")));
+    assert!(concerns(names.as_deref(), &event("/tmp/..data")));
+    assert!(!concerns(names.as_deref(), &event("/tmp/other")));
+    assert!(concerns(None, &event("/tmp/other")), "of a directory, everything counts");
+}
