@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An event mesh in one binary: sources, a durable broker, triggers.
@@ -99,6 +100,10 @@ pub enum Output {
     Json,
 }
 
+/// The most that `--max-event-bytes` may ask for: half of what the log takes at once, so that a batch of the smallest events
+/// fits with what is stored beside each.
+const MOST_EVENT_BYTES: u64 = 8 << 20;
+
 /// `weft up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
@@ -120,8 +125,8 @@ pub struct UpArgs {
     /// URL under which the outside reaches the events listener (given to GitHub and others)
     #[arg(long, value_name = "URL")]
     pub public_url: Option<url::Url>,
-    /// Largest event taken, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    /// Largest event or batch taken, in bytes, up to 8 MiB
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = RangedU64ValueParser::<usize>::new().range(1024..=MOST_EVENT_BYTES))]
     pub max_event_bytes: usize,
     /// How long in-flight deliveries may take after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
