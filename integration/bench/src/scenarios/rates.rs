@@ -1,12 +1,14 @@
 //! Requests a second: durable ingest, end to end, and with many triggers.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::{Baseline, account, delivering, drained, load, with_oracle};
 use crate::Bench;
-use crate::load::{Pace, Until};
+use crate::load::{Ids, Pace, Until};
 use crate::mesh::{Mesh, Trigger, yaml};
-use crate::oracle::Verdict;
+use crate::oracle::{Oracle, Verdict};
 use crate::report::Figure;
 
 /// Durable ingest and end to end, as ratios to the baseline.
@@ -34,13 +36,22 @@ pub(super) async fn rates(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// Events a second from sent to acknowledged, counting the time until the last one arrived.
 async fn end_to_end(bench: &Bench) -> anyhow::Result<(f64, Verdict)> {
     let (ids, oracle) = account();
     let mesh = delivering(bench, &ids, &oracle).await?;
+    delivered(bench, &mesh, &ids, &oracle).await
+}
+
+/// Events a second from sent to acknowledged by the subscriber, counting the time until the last one arrived.
+async fn delivered(
+    bench: &Bench,
+    mesh: &Mesh,
+    ids: &Arc<Ids>,
+    oracle: &Arc<Oracle>,
+) -> anyhow::Result<(f64, Verdict)> {
     let start = Instant::now();
-    load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
-    drained(&oracle, |_| true).await?;
+    load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(ids, oracle).await?;
+    drained(oracle, |_| true).await?;
     let elapsed = start.elapsed().as_secs_f64();
     let verdict = oracle.verdict(|_| true);
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -69,11 +80,5 @@ async fn with_triggers(bench: &Bench, count: u32) -> anyhow::Result<(f64, Verdic
     };
     let mesh =
         Mesh::start(&bench.weft, &yaml(&(0..count).map(trigger).collect::<Vec<_>>())).await?;
-    let start = Instant::now();
-    load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span())).run(&ids, &oracle).await?;
-    drained(&oracle, |_| true).await?;
-    let elapsed = start.elapsed().as_secs_f64();
-    let verdict = oracle.verdict(|_| true);
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    Ok((verdict.delivered as f64 / elapsed, verdict))
+    delivered(bench, &mesh, &ids, &oracle).await
 }
