@@ -18,6 +18,8 @@ use crate::{output, resources};
 enum Question {
     Trigger(Filter),
     Cesql(Expression),
+    /// An expression that does not parse, and why.
+    Unreadable(String),
 }
 
 /// The answer for one event.
@@ -32,17 +34,16 @@ struct Answer {
 pub(super) fn run(args: &FilterArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let question = match question(args) {
         Ok(question) => question,
+        // Told for every event, so that whoever reads lines gets as many as ever.
         Err(QuestionError::Parse(reason)) if args.output == Output::Json => {
-            let answer = json!({ "id": null, "match": false, "value": null, "error": "parse", "reason": reason });
-            output::json(out, &answer)?;
-            return Ok(2);
+            Question::Unreadable(reason)
         }
         Err(QuestionError::Parse(reason)) => bail!("--cesql: {reason}"),
         Err(QuestionError::Other(error)) => return Err(error),
     };
     let standard_input = [PathBuf::from("-")];
     let files = if args.events.is_empty() { &standard_input[..] } else { &args.events };
-    let (mut every, mut failed) = (true, false);
+    let (mut every, mut failed) = (true, matches!(question, Question::Unreadable(_)));
     for file in files {
         for event in events::read(file)? {
             let answer = question.ask(&event);
@@ -109,6 +110,12 @@ impl Question {
                     reason: verdict.reason,
                 }
             }
+            Self::Unreadable(reason) => Answer {
+                matched: false,
+                value: false.into(),
+                error: Some("parse"),
+                reason: reason.clone(),
+            },
             Self::Cesql(expression) => {
                 let evaluation = expression.evaluate(event);
                 let failed = evaluation.error.as_ref();

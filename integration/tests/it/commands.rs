@@ -46,9 +46,15 @@ async fn filter_names_the_kind_of_a_cesql_error_and_keeps_its_value() {
     assert_eq!(code, Some(2), "{text}");
     assert_eq!(line["error"], "missingAttribute");
     assert_eq!(line["value"], false);
-    let (code, text) = filter(&["--cesql", "type = = 1", "-o", "json"], "").await;
+    let two = format!("{}\n{}", event("1", "a"), event("2", "a"));
+    let (code, text) = filter(&["--cesql", "type = = 1", "-o", "json"], &two).await;
     assert_eq!(code, Some(2));
-    assert!(text.contains("\"error\":\"parse\""), "{text}");
+    let line: serde_json::Value =
+        serde_json::from_str(text.lines().nth(1).expect("a line an event")).expect("JSON");
+    assert_eq!(
+        (&line["id"], &line["match"], &line["error"]),
+        (&"2".into(), &false.into(), &"parse".into())
+    );
 }
 
 #[tokio::test]
