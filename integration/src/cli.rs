@@ -126,7 +126,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "URL")]
     pub public_url: Option<url::Url>,
     /// Largest event or batch taken, in bytes, up to 8 MiB
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = RangedU64ValueParser::<usize>::new().range(1024..=MOST_EVENT_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_EVENT_BYTES))]
     pub max_event_bytes: usize,
     /// How long in-flight deliveries may take after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
