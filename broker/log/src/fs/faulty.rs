@@ -18,6 +18,8 @@ use crate::fs::faulty::disk::Disk;
 use crate::fs::{Access, Entry, File, Fs, Lock};
 
 mod disk;
+#[cfg(test)]
+pub(crate) mod kinds;
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

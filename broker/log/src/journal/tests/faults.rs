@@ -1,30 +1,7 @@
 use super::ledger::{DIR, Ledger, changes, disk, try_open, work};
 use super::*;
+use crate::fs::faulty::kinds::{EIO, ENOSPC, KINDS, SYNCS, is_sensible};
 use crate::fs::faulty::{Call, Crash, Effect, Fault, FaultyFs};
-
-const ENOSPC: i32 = 28;
-const EIO: i32 = 5;
-const EMFILE: i32 = 24;
-
-const KINDS: [(i32, Effect); 6] = [
-    (EIO, Effect::None),
-    (EIO, Effect::Half),
-    (EIO, Effect::Whole),
-    (ENOSPC, Effect::None),
-    (ENOSPC, Effect::Half),
-    (EMFILE, Effect::None),
-];
-
-const SYNCS: [Call; 2] = [Call::Sync, Call::SyncDir];
-
-/// Whether a system may answer `call` with this number.
-fn is_sensible(number: i32, call: Call) -> bool {
-    match number {
-        ENOSPC => call.changes(),
-        EMFILE => [Call::Create, Call::Open, Call::List, Call::Lock, Call::SyncDir].contains(&call),
-        _ => true,
-    }
-}
 
 /// One call fails; the machine and the program go on.
 fn check_fault(number: i32, effect: Effect, call: u64) -> bool {

@@ -1,46 +1,8 @@
 use super::*;
 use crate::dir::DataDir;
 use crate::error::{CleanError, ReadError};
+use crate::fs::faulty::kinds::{EIO, EMFILE, ENOSPC, KINDS, SYNCS, is_sensible};
 use crate::fs::faulty::{Call, Crash, Effect, Fault};
-
-const ENOSPC: i32 = 28;
-const EIO: i32 = 5;
-const EMFILE: i32 = 24;
-
-/// The kinds of fault that every call is tried with.
-const KINDS: [(i32, Effect); 6] = [
-    (EIO, Effect::None),
-    (EIO, Effect::Half),
-    (EIO, Effect::Whole),
-    (ENOSPC, Effect::None),
-    (ENOSPC, Effect::Half),
-    (EMFILE, Effect::None),
-];
-
-/// What needs a descriptor of its own.
-const DESCRIPTORS: [Call; 5] = [Call::Create, Call::Open, Call::List, Call::Lock, Call::SyncDir];
-
-/// What may be refused for want of room.
-const ROOM: [Call; 7] = [
-    Call::CreateDir,
-    Call::Create,
-    Call::Rename,
-    Call::Remove,
-    Call::Write,
-    Call::SetLen,
-    Call::Allocate,
-];
-
-const SYNCS: [Call; 2] = [Call::Sync, Call::SyncDir];
-
-/// Whether a system may answer `call` with this number.
-fn is_sensible(number: i32, call: Call) -> bool {
-    match number {
-        ENOSPC => ROOM.contains(&call) || SYNCS.contains(&call),
-        EMFILE => DESCRIPTORS.contains(&call),
-        _ => true,
-    }
-}
 
 /// What a log was given and what it promised.
 #[derive(Clone, Default)]
