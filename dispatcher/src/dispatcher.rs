@@ -9,9 +9,8 @@ use broker::store::{Slot, Store, StoreError, SubscribeOptions, Subscription, Top
 use http::Uri;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::course::{Course, Surroundings};
 use crate::filter::Filter;
@@ -24,9 +23,6 @@ use crate::worker::{Command, Worker};
 
 /// Commands on their way to one worker. It takes each at once; more than these few means it is gone.
 const COMMANDS: usize = 4;
-
-/// How long connections may take to close once nobody uses them. Closing sends a few bytes at most.
-const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// How a dispatcher behaves. Limits have defaults with reasons.
 #[derive(Clone, Debug)]
@@ -112,7 +108,6 @@ struct Inner {
     config: DispatcherConfig,
     metrics: Metrics,
     workers: TaskTracker,
-    connections: TaskTracker,
     state: Mutex<State>,
 }
 
@@ -163,11 +158,10 @@ impl Dispatcher {
     /// A dispatcher that does nothing until a snapshot is applied.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, config: DispatcherConfig, registry: &mut Registry) -> Self {
-        let connections = TaskTracker::new();
         let state = State {
             topics: HashMap::new(),
             entries: HashMap::new(),
-            clients: Clients::new(connections.clone()),
+            clients: Clients::new(),
             stale: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             stopped: false,
@@ -175,14 +169,7 @@ impl Dispatcher {
         let metrics = Metrics::register(registry, config.named_triggers);
         let workers = TaskTracker::new();
         Self {
-            inner: Arc::new(Inner {
-                store,
-                config,
-                metrics,
-                workers,
-                connections,
-                state: Mutex::new(state),
-            }),
+            inner: Arc::new(Inner { store, config, metrics, workers, state: Mutex::new(state) }),
         }
     }
 
@@ -294,15 +281,7 @@ impl Inner {
         drop(state);
         self.workers.close();
         self.workers.wait().await;
-        // The old ones close their connections.
-        self.state.lock().await.clients = Clients::new(TaskTracker::new());
-        self.connections.close();
-        if timeout(CLOSE_TIME, self.connections.wait()).await.is_err() {
-            debug!(
-                connections = self.connections.len(),
-                "left connections that did not close in time"
-            );
-        }
+        self.state.lock().await.clients = Clients::new(); // the old ones close their connections
     }
 
     async fn apply_brokers(&self, state: &mut State, brokers: &[Broker], progress: &mut Progress) {

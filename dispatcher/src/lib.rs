@@ -9,6 +9,7 @@
 //!
 //! - [`filter`]: which trigger wants which event; pure.
 //! - `retry`: what is worth another attempt and when; pure.
+//! - `client`, `tls`: connections.
 //! - `target`, `reply`, `dead_letter`: one call, what its answer means, what is sent when all calls failed.
 //! - `attempt`, `lanes`, `worker`: one delivery, order by key, one trigger.
 //! - `dispatcher`: from snapshot to workers.
@@ -16,6 +17,7 @@
 pub mod filter;
 
 mod attempt;
+mod client;
 mod clock;
 mod course;
 mod dead_letter;
@@ -29,10 +31,11 @@ mod tls;
 mod trigger;
 mod worker;
 
+pub use client::{AnswerBody, ClientError, HttpClient};
 pub use dispatcher::{ApplyError, Dispatcher, DispatcherConfig, Problem};
 pub use retry::{JITTER, MAX_BACKOFF};
 pub use target::TargetError;
-pub use tls::{Clients, HttpClient};
+pub use tls::Clients;
 pub use trigger::{
     Backoff, Broker, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Snapshot,
     Target, Trigger,

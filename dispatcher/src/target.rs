@@ -15,12 +15,13 @@ use http::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
+use crate::client::{AnswerBody, HttpClient, host_header};
 use crate::clock;
 use crate::retry::{Class, MAX_WAIT, classify, heeds_retry_after, retry_after};
-use crate::tls::{Clients, HttpClient};
+use crate::tls::Clients;
 use crate::trigger::{Format, Target};
 
 /// Bytes of an unwanted body that are read away so that the connection can be used again; a longer body costs the
@@ -303,19 +304,8 @@ fn split_credentials(url: &Uri) -> Result<(Uri, Option<HeaderValue>), TargetErro
     Ok((uri, authorization))
 }
 
-/// The `Host` of an address: the port is left out where the scheme implies it.
-fn host_header(uri: &Uri) -> Result<HeaderValue, TargetError> {
-    let implied = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-    let host = uri.host().unwrap_or_default();
-    let value = match uri.port_u16().filter(|port| *port != implied) {
-        Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
-        None => HeaderValue::from_str(host),
-    };
-    value.map_err(|_| TargetError::Url(uri.to_string()))
-}
-
 /// Reads a body to its end, or says why not.
-async fn read_whole(body: &mut Incoming, most: usize) -> Result<Bytes, String> {
+async fn read_whole(body: &mut AnswerBody, most: usize) -> Result<Bytes, String> {
     let mut whole = Bytes::new();
     let mut grown = BytesMut::new();
     while !body.is_end_stream() {
@@ -339,7 +329,7 @@ async fn read_whole(body: &mut Incoming, most: usize) -> Result<Bytes, String> {
 
 /// Reads a body nobody wants, keeping its start; stops at a limit of bytes and time. What is left unread closes the
 /// connection when the body is dropped.
-async fn read_away(body: &mut Incoming, start: &mut BytesMut, deadline: Instant) {
+async fn read_away(body: &mut AnswerBody, start: &mut BytesMut, deadline: Instant) {
     let deadline = deadline.min(Instant::now() + DRAIN_TIME);
     let mut read = 0;
     while !body.is_end_stream() && read <= DRAIN {

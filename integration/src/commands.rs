@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cli::{Cli, Command};
+use crate::scheduling;
 
 mod display;
 mod events;
@@ -24,6 +25,9 @@ const FAILED: u8 = 2;
 /// Runs a command to its exit code.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    if matches!(cli.command, Command::Up(_)) {
+        scheduling::prefer_throughput();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let mut out = std::io::stdout().lock();
     let result = runtime

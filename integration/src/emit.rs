@@ -11,7 +11,6 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use sources::{Emit, EmitError, Sink};
-use tokio_util::task::TaskTracker;
 
 use crate::clock;
 
@@ -36,7 +35,7 @@ impl Mesh {
     /// Emits into `store`, and over HTTP.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, clients: Mutex::new(Clients::new(TaskTracker::new())) }
+        Self { store, clients: Mutex::new(Clients::new()) }
     }
 
     /// The client that trusts the public authorities and those of `ca_certs`.

@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod listen;
 pub mod output;
 pub mod resources;
+pub mod scheduling;
 pub mod stop;
 pub mod telemetry;
 pub mod view;

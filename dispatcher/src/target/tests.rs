@@ -1,10 +1,9 @@
 use proptest::prelude::proptest;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 
 fn endpoint(url: &str) -> Result<Endpoint, TargetError> {
-    let mut clients = Clients::new(TaskTracker::new());
+    let mut clients = Clients::new();
     Endpoint::new(
         &Target::new(url.parse().unwrap()),
         Role::Subscriber,
