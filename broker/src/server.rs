@@ -1,4 +1,4 @@
-//! Serves HTTP/1 connections within limits, and ends them cleanly.
+//! Serves HTTP/1 connections within limits, over TLS for those who ask for it, and ends them cleanly.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 mod places;
@@ -69,9 +70,15 @@ const QUEUE: i32 = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 16 << 20;
 
-/// Serves `listener` until `stop`, then lets requests under way finish.
+/// The first byte of a TLS connection: its type of record, "handshake" (RFC 8446, section 5.1). No HTTP/1 request starts
+/// with it.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Serves `listener` until `stop`, then lets requests under way finish. With `tls`, a connection that starts as TLS is one;
+/// all others are plain on the same port.
 pub async fn serve<H, F, B>(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     handler: H,
     limits: Limits,
     stop: CancellationToken,
@@ -94,7 +101,7 @@ pub async fn serve<H, F, B>(
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = connection(stream, handler.clone(), limits, stop.clone());
+                let connection = connection(stream, tls.clone(), handler.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -139,20 +146,35 @@ fn is_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn connection<H, F, B>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
-where
+async fn connection<H, F, B>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    handler: H,
+    limits: Limits,
+    stop: CancellationToken,
+) where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
-    if speaks(&stream, limits.head_timeout, &stop).await {
-        // Apart, so that a silent connection's task is small.
-        Box::pin(converse(stream, handler, limits, stop)).await;
+    // Each apart, so that a silent connection's task is small.
+    match (speaks(&stream, limits.head_timeout, &stop).await, tls) {
+        (None, _) => {}
+        (Some(TLS_HANDSHAKE), Some(tls)) => {
+            let greeted = tokio::time::timeout(limits.head_timeout, tls.accept(stream));
+            match Box::pin(greeted).await {
+                Ok(Ok(stream)) => Box::pin(converse(stream, handler, limits, stop)).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        }
+        (Some(_), _) => Box::pin(converse(stream, handler, limits, stop)).await,
     }
 }
 
-async fn converse<H, F, B>(stream: TcpStream, handler: H, limits: Limits, stop: CancellationToken)
+async fn converse<S, H, F, B>(stream: S, handler: H, limits: Limits, stop: CancellationToken)
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
@@ -187,17 +209,19 @@ where
 }
 
 /// Waits for the first byte. Until it comes, a connection costs none of the buffers that HTTP takes at once, some 20 KiB.
-async fn speaks(stream: &TcpStream, patience: Duration, stop: &CancellationToken) -> bool {
+async fn speaks(stream: &TcpStream, patience: Duration, stop: &CancellationToken) -> Option<u8> {
     let mut first = [0];
     tokio::select! {
-        seen = tokio::time::timeout(patience, stream.peek(&mut first)) => matches!(seen, Ok(Ok(1))),
-        () = stop.cancelled() => false,
+        seen = tokio::time::timeout(patience, stream.peek(&mut first)) => {
+            matches!(seen, Ok(Ok(1))).then_some(first[0])
+        }
+        () = stop.cancelled() => None,
     }
 }
 
 /// Reads what the client is still sending. Closed with input unread, the connection would be reset, and the client might
 /// never see the answer that says why.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     if stream.shutdown().await.is_ok() {
         let (mut rest, mut nowhere) = (stream.take(LINGER_BYTES), tokio::io::sink());
         let discard = tokio::io::copy(&mut rest, &mut nowhere);

@@ -29,6 +29,9 @@ pub const STORAGE_BUDGET: &str = "weft.dev/storage-budget";
 /// On a GitHub source: `"false"` leaves the webhook to the user.
 pub const REGISTER: &str = "weft.dev/register";
 
+/// The file that an object came from: the mesh writes it, on objects of any kind.
+pub const FILE: &str = "weft.dev/file";
+
 /// The annotations a Trigger may have.
 pub const ON_TRIGGER: &[&str] = &[ORDER, PARALLELISM, RATE, START, MAX_AGE, MAX_BACKLOG, PAUSED];
 /// The annotations a Broker may have.
@@ -129,7 +132,7 @@ pub fn unknown(metadata: &ObjectMeta, kind: &str, known: &[&str]) -> FieldErrors
     for key in metadata
         .annotations
         .keys()
-        .filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str()))
+        .filter(|key| key.starts_with(PREFIX) && *key != FILE && !known.contains(&key.as_str()))
     {
         let details = if known.is_empty() {
             format!("a {kind} has no annotations under {PREFIX}")

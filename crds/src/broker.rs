@@ -1,5 +1,6 @@
 //! The Broker: takes events in and keeps them for its Triggers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation;
@@ -21,9 +22,15 @@ pub const CLASS_WEFT: &str = "Weft";
 /// The class of Knative's default Broker. Weft serves it too, so that manifests written for Knative need no change.
 pub const CLASS_KNATIVE: &str = "MTChannelBasedBroker";
 
-/// A Broker.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A Broker takes events in and keeps them until every Trigger of it has delivered them. Senders post to the URL in its
+/// status; Triggers say which events go where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+// About the whole, for a rule about a change is not asked where there was nothing before.
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.spec) && has(self.spec.config)) == (has(oldSelf.spec) && has(oldSelf.spec.config)) && (!has(self.spec) || !has(self.spec.config) || self.spec.config == oldSelf.spec.config)",
+    "message": "Immutable fields changed (-old +new): spec.config",
+}]))]
 pub struct Broker {
     /// Always [`API_VERSION`].
     pub api_version: String,
@@ -31,21 +38,22 @@ pub struct Broker {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// What the user wants.
+    /// What is wanted of the Broker.
     pub spec: BrokerSpec,
-    /// What the controller says.
+    /// What the controller says about it; this may be a moment behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
 }
 
-/// What the user wants of a Broker.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wanted of a Broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BrokerSpec {
-    /// Configuration for the class; Weft's needs none.
+    /// Configuration for the class of the Broker. The class `Weft` needs none. Cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<KReference>,
-    /// Delivery options of Triggers that say nothing themselves.
+    /// How events are delivered for Triggers that say nothing themselves. If it is absent as a whole, it is what
+    /// `config-br-defaults` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliverySpec>,
 }

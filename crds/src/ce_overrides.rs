@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{FieldError, FieldErrors};
@@ -28,11 +29,11 @@ const MAX_EXTENSIONS: usize = 64;
 /// The longest name an extension of an event can have here.
 const MAX_NAME: usize = 255;
 
-/// The `ceOverrides` of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is changed in events before they are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CloudEventOverrides {
-    /// Extension names and their values. Names are lower-cased when they are set.
+    /// Extensions to set on each event: names and values. Names are lower-cased.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extensions: BTreeMap<String, String>,
 }

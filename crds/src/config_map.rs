@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation;
@@ -15,8 +16,8 @@ pub const KIND: &str = "ConfigMap";
 /// Kubernetes' bound on the data of a `ConfigMap`, and of a Secret.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;
 
-/// A `ConfigMap`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A `ConfigMap` keeps texts by key. Some configure the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigMap {
     /// Always [`API_VERSION`].
@@ -25,13 +26,13 @@ pub struct ConfigMap {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// Texts.
+    /// Texts by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
-    /// Bytes, as Base64.
+    /// Bytes by key, as Base64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub binary_data: BTreeMap<String, String>,
-    /// Whether it cannot change any more.
+    /// If true, neither this nor the data can be changed any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
 }
@@ -62,6 +63,28 @@ impl ConfigMap {
         }
         errors
     }
+
+    /// What cannot change from `old`: nothing of one that is immutable but its metadata.
+    #[must_use]
+    pub fn validate_update(&self, old: &Self) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        if old.immutable == Some(true) {
+            let changed = [
+                (self.immutable != old.immutable, "immutable"),
+                (self.data != old.data, "data"),
+                (self.binary_data != old.binary_data, "binaryData"),
+            ];
+            changed.iter().filter(|(changed, _)| *changed).for_each(|(_, field)| {
+                errors.push(immutable(field));
+            });
+        }
+        errors
+    }
+}
+
+/// The complaint about a change of what cannot be changed.
+pub(crate) fn immutable(field: &str) -> FieldError {
+    FieldError::disallowed(field).with_details("field is immutable when `immutable` is set")
 }
 
 /// Refuses malformed keys.
@@ -103,6 +126,24 @@ mod tests {
         assert!(
             refusal.contains("invalid key name \"b c\": data[b c]\na valid config key"),
             "{refusal}"
+        );
+    }
+
+    #[test]
+    fn an_immutable_map_keeps_its_data_and_stays_immutable() {
+        let mut old =
+            ConfigMap { metadata: ObjectMeta::named("default", "c"), ..ConfigMap::default() };
+        old.data.insert("a".to_owned(), "x".to_owned());
+        let mut new = ConfigMap { immutable: Some(true), ..old.clone() };
+        assert!(new.validate_update(&old).is_empty());
+        old.immutable = Some(true);
+        new.metadata.labels.insert("a".to_owned(), "b".to_owned());
+        assert!(new.validate_update(&old).is_empty());
+        new.data.clear();
+        new.immutable = None;
+        assert_eq!(
+            new.validate_update(&old).to_string(),
+            "must not set the field(s): data, immutable\nfield is immutable when `immutable` is set"
         );
     }
 

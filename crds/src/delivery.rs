@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
@@ -9,28 +10,32 @@ use crate::iso_duration::{self, IsoDurationError};
 use crate::{FieldError, FieldErrors};
 
 /// Delivery options of a Broker or a Trigger. Texts stay as they were written; the accessors read them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeliverySpec {
-    /// Where events go that could not be delivered.
+    /// Where events go that could not be delivered. Without one they are kept and listed as parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter_sink: Option<Destination>,
     /// How often a failed delivery is tried again.
+    #[schemars(range(min = 0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<i32>,
-    /// How long one attempt may take.
+    /// How long one attempt may take, longer than zero: an ISO 8601 duration, as in `PT5S`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// How the wait between attempts grows.
+    /// How the wait before each further attempt grows: `linear`, by one `backoffDelay` an attempt, or `exponential`, doubling.
+    #[schemars(extend("enum" = ["linear", "exponential"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_policy: Option<String>,
-    /// The wait from which it grows.
+    /// The wait from which it grows: an ISO 8601 duration, as in `PT0.2S`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_delay: Option<String>,
-    /// The longest `Retry-After` that is honoured; zero ignores the header.
+    /// The longest `Retry-After` of an answer that is honoured: an ISO 8601 duration; `PT0S` ignores the header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_max: Option<String>,
-    /// The encoding of requests.
+    /// The encoding of requests: `json` sends events whole as JSON, `binary` their attributes as headers. If it is absent,
+    /// events are sent in binary mode.
+    #[schemars(extend("enum" = ["json", "binary"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
 }

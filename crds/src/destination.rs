@@ -2,6 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -10,13 +11,17 @@ use crate::{FieldError, FieldErrors};
 const NOT_IN_A_URL: &str = "it has a character that a URL cannot have; percent-encode it";
 
 /// A sink, subscriber or dead letter sink.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.ref) || has(self.uri)",
+    "message": "expected at least one, got none: ref, uri",
+}]))]
 pub struct Destination {
-    /// An object with an address.
+    /// An object that has an address, as a Broker or a Service.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<KReference>,
-    /// An absolute URL, or one relative to the address of `ref`.
+    /// An absolute http or https URL, or together with `ref` one that is relative to its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Certificates to trust there beside the system's, PEM.
@@ -28,7 +33,9 @@ pub struct Destination {
 }
 
 /// A reference to an object by kind and name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KReference {
     /// Group and version, as in `eventing.knative.dev/v1`.
@@ -37,10 +44,10 @@ pub struct KReference {
     /// The kind, as in `Broker`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// The name.
+    /// The name of the object.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The namespace; the referring object's if empty.
+    /// Its namespace; that of the referring object if it is absent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// The group without a version; not supported, as in Knative unless a feature is on.

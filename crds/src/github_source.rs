@@ -2,6 +2,7 @@
 
 mod events;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -23,8 +24,8 @@ pub const EVERY_EVENT: &str = "*";
 /// The API of github.com.
 pub const DEFAULT_API_URL: &str = "https://api.github.com/";
 
-/// A GitHub source.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A GitHub source makes an event of every webhook that GitHub sends about a repository or an organisation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GitHubSource {
     /// Always [`API_VERSION`].
@@ -33,28 +34,33 @@ pub struct GitHubSource {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// What the user wants.
+    /// What is wanted of the source.
     pub spec: GitHubSourceSpec,
-    /// What the controller says.
+    /// What the controller says about it; this may be a moment behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
 }
 
-/// What the user wants of a GitHub source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wanted of a GitHub source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["ownerAndRepository", "eventTypes", "secretToken", "sink"]))]
 pub struct GitHubSourceSpec {
-    /// `organisation`, or `owner/repository`.
+    /// What is listened to: `organisation`, or `owner/repository`.
+    #[schemars(length(min = 1))]
     pub owner_and_repository: String,
-    /// GitHub's names of the events; [`EVERY_EVENT`] stands for all, also those that GitHub adds later.
+    /// GitHub's names of the events, as in `push`; `*` stands for all, also those that GitHub adds later.
+    #[schemars(length(min = 1))]
     pub event_types: Vec<String>,
-    /// The token with which the webhook is made.
+    /// The token with which the webhook is made at GitHub. Not needed if the annotation `weft.dev/register: "false"` says
+    /// that it is made by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<SecretValueFromSource>,
-    /// The secret with which GitHub signs.
+    /// The secret with which GitHub signs what it sends; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_token: Option<SecretValueFromSource>,
-    /// The API of a GitHub Enterprise server; [`DEFAULT_API_URL`] if absent.
+    /// The API of a GitHub Enterprise server, as in `https://github.example.com/api/v3/`; that of github.com if it is
+    /// absent.
     #[serde(rename = "githubAPIURL", skip_serializing_if = "Option::is_none")]
     pub github_api_url: Option<String>,
     /// Whether the webhook's URL is https.
@@ -63,15 +69,15 @@ pub struct GitHubSourceSpec {
     /// The account that Knative's adapter ran as; accepted, and of no effect here.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub service_account_name: String,
-    /// Where the events go.
+    /// Where the events go; required.
     pub sink: Destination,
-    /// Extensions to set on them.
+    /// What is changed in the events before they are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ce_overrides: Option<CloudEventOverrides>,
 }
 
 /// A value that stands in a Secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecretValueFromSource {
     /// Which key of which Secret.
@@ -80,12 +86,13 @@ pub struct SecretValueFromSource {
 }
 
 /// A key of a Secret in the source's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "key"]))]
 pub struct SecretKeySelector {
-    /// The Secret.
+    /// The name of the Secret, in the source's namespace.
     pub name: String,
-    /// The key.
+    /// The key within it.
     pub key: String,
     /// Whether it may be absent.
     #[serde(skip_serializing_if = "Option::is_none")]

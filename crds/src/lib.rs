@@ -3,6 +3,7 @@
 //! The kinds, their defaults and the wording of their refusals are Knative's, so that manifests and habits carry over.
 //! What is Weft's own is an annotation under `weft.dev/`. Nothing here talks to anything: every function is pure.
 
+pub mod admission;
 pub mod annotation;
 pub mod broker;
 pub mod broker_defaults;
@@ -10,11 +11,14 @@ pub mod ce_overrides;
 pub mod condition;
 pub mod config_map;
 pub mod cron;
+pub mod custom_resource_definition;
 pub mod delivery;
 pub mod destination;
+pub mod event;
 pub mod field_error;
 pub mod github_source;
 pub mod iso_duration;
+pub mod lease;
 pub mod manifest;
 pub mod meta;
 pub mod name;
@@ -23,7 +27,9 @@ pub mod object;
 pub mod ping_defaults;
 pub mod ping_source;
 pub mod quantity;
+pub mod resource;
 pub mod secret;
+pub mod service_account;
 pub mod trigger;
 
 pub use field_error::{FieldError, FieldErrors};

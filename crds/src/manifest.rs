@@ -53,6 +53,8 @@ pub struct File<'a> {
 pub struct Located {
     /// The object, with defaults.
     pub object: Object,
+    /// What was written, without a status.
+    pub written: Value,
     /// The place of its first line.
     pub place: Place,
 }
@@ -273,7 +275,11 @@ impl Loader<'_> {
         let defaults_at = node.locate(&configuration(&object));
         let index = self.objects.len();
         let waits = matches!(object, Object::Broker(_) | Object::PingSource(_));
-        self.objects.push(Loaded { located: Located { object, place }, prefix, defaults_at });
+        self.objects.push(Loaded {
+            located: Located { object, written: value, place },
+            prefix,
+            defaults_at,
+        });
         if waits {
             self.waiting.push((index, node));
         } else {

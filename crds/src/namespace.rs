@@ -1,9 +1,11 @@
 //! The Namespace: what names are unique within.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::annotation;
+use crate::condition::Condition;
 use crate::meta::ObjectMeta;
 use crate::{FieldError, FieldErrors, name};
 
@@ -12,8 +14,8 @@ pub const API_VERSION: &str = "v1";
 /// The kind.
 pub const KIND: &str = "Namespace";
 
-/// A Namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A Namespace keeps the names of objects apart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Namespace {
     /// Always [`API_VERSION`].
@@ -22,20 +24,31 @@ pub struct Namespace {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// Server-written.
+    /// What a server notes about it.
     pub spec: NamespaceSpec,
-    /// Server-written; kept as it is.
+    /// Whether it is in use; written by the server.
+    #[schemars(with = "Option<NamespaceStatus>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Value>,
 }
 
 /// What a server notes about a Namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NamespaceSpec {
     /// Who must agree before the namespace goes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub finalizers: Vec<String>,
+}
+
+/// Whether a Namespace is in use.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only described: a status is kept as it is")]
+struct NamespaceStatus {
+    /// `Active`, or `Terminating` while what is in it is being deleted.
+    phase: String,
+    /// What keeps it from going.
+    conditions: Vec<Condition>,
 }
 
 impl Namespace {

@@ -156,6 +156,13 @@ impl DecodeError {
     }
 }
 
+impl DecodeError {
+    /// One error of those that were found together.
+    pub(crate) fn of(mut errors: Vec<Self>) -> Self {
+        if errors.len() == 1 { errors.remove(0) } else { Self::Several(errors) }
+    }
+}
+
 fn lines(errors: &[DecodeError]) -> String {
     errors.iter().map(DecodeError::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -216,10 +223,9 @@ impl Object {
         if !unknown.is_empty() {
             errors.push(DecodeError::UnknownFields { api_version, kind, paths: unknown });
         }
-        match (object, errors.len()) {
-            (Some(object), 0) => Ok(object),
-            (_, 1) => Err(errors.remove(0)),
-            (_, _) => Err(DecodeError::Several(errors)),
+        match object {
+            Some(object) if errors.is_empty() => Ok(object),
+            _ => Err(DecodeError::of(errors)),
         }
     }
 

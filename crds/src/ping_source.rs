@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,8 +28,8 @@ pub const DEFAULT_SCHEDULE: &str = "* * * * *";
 /// Checks that whoever runs a schedule (with its time zone, which may be empty) can keep it; answers why not.
 pub type ScheduleCheck<'a> = &'a dyn Fn(&str, &str) -> Result<(), String>;
 
-/// A ping source.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A `PingSource` sends an event with a fixed payload to its sink whenever its schedule says so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PingSource {
     /// [`API_VERSION`] or [`API_VERSION_OLD`].
@@ -37,35 +38,41 @@ pub struct PingSource {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// What the user wants.
+    /// What is wanted of the source.
     pub spec: PingSourceSpec,
-    /// What the controller says.
+    /// What the controller says about it; this may be a moment behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
 }
 
-/// What the user wants of a ping source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wanted of a ping source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["sink"], "x-kubernetes-validations" = [{
+    "rule": "!(has(self.data) && self.data != '' && has(self.dataBase64) && self.dataBase64 != '')",
+    "message": "expected exactly one, got both: spec.data, spec.dataBase64",
+}]))]
 pub struct PingSourceSpec {
-    /// When: a cron expression.
+    /// When an event is sent: a cron expression of five fields, or of six that start with seconds, or `@hourly` and the
+    /// like. Every minute if it is absent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub schedule: String,
-    /// The time zone of the schedule; UTC if empty.
+    /// The time zone of the schedule, as in `Europe/Berlin`; UTC if it is absent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub timezone: String,
-    /// The media type of the data.
+    /// The media type of the data, which becomes the event's `datacontenttype`. With `application/json` the data must be a
+    /// JSON object.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content_type: String,
-    /// The data, as text.
+    /// The data of the events, as text. Excludes `dataBase64`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub data: String,
-    /// The data, as Base64.
+    /// The data of the events, as Base64. Excludes `data`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub data_base64: String,
-    /// Where the events go.
+    /// Where the events go; required.
     pub sink: Destination,
-    /// Extensions to set on them.
+    /// What is changed in the events before they are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ce_overrides: Option<CloudEventOverrides>,
 }

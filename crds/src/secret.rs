@@ -5,10 +5,11 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation;
-use crate::config_map::{MAX_DATA_BYTES, too_large, validate_keys};
+use crate::config_map::{MAX_DATA_BYTES, immutable, too_large, validate_keys};
 use crate::meta::ObjectMeta;
 use crate::{FieldError, FieldErrors};
 
@@ -19,8 +20,9 @@ pub const KIND: &str = "Secret";
 /// The type of a Secret that names none.
 pub const DEFAULT_TYPE: &str = "Opaque";
 
-/// A Secret. Its `Debug` shows keys and never values.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+/// A Secret keeps values to itself, by key.
+// Its `Debug` shows keys and never values.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Secret {
     /// Always [`API_VERSION`].
@@ -29,16 +31,16 @@ pub struct Secret {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// What it is for.
+    /// What it is for; `Opaque` if it is absent. Cannot be changed.
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
     pub type_: String,
-    /// The values, as Base64.
+    /// The values by key, as Base64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
-    /// Values as text, for who writes the manifest; they win over `data`, into which defaulting moves them.
+    /// Values as text, for whoever writes a manifest. They win over `data`, into which they are moved.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub string_data: BTreeMap<String, String>,
-    /// Whether it cannot change any more.
+    /// If true, neither this nor the data can be changed any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
 }
@@ -73,6 +75,24 @@ impl Secret {
         }
         if bytes > MAX_DATA_BYTES {
             errors.push(too_large(bytes));
+        }
+        errors
+    }
+
+    /// What cannot change from `old`: its type, and nothing of one that is immutable but its metadata.
+    #[must_use]
+    pub fn validate_update(&self, old: &Self) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        if self.type_ != old.type_ {
+            let error = FieldError::invalid(format_args!("{:?}", self.type_), "type");
+            errors.push(error.with_details("field is immutable"));
+        }
+        if old.immutable == Some(true) {
+            let changed =
+                [(self.immutable != old.immutable, "immutable"), (self.data != old.data, "data")];
+            changed.iter().filter(|(changed, _)| *changed).for_each(|(_, field)| {
+                errors.push(immutable(field));
+            });
         }
         errors
     }
@@ -129,6 +149,23 @@ mod tests {
         assert_eq!(secret.value("b").unwrap(), b"y");
         assert_eq!(secret.value("c"), None);
         assert_eq!(secret.validate().to_string(), "");
+    }
+
+    #[test]
+    fn a_type_never_changes_and_an_immutable_secret_keeps_its_data() {
+        let mut old = secret(r#"{"metadata":{"name":"s"},"data":{"a":"eA=="}}"#);
+        old.defaults();
+        let mut new = old.clone();
+        new.data.clear();
+        assert!(new.validate_update(&old).is_empty());
+        old.immutable = Some(true);
+        new.immutable = Some(true);
+        "Other".clone_into(&mut new.type_);
+        assert_eq!(
+            new.validate_update(&old).to_string(),
+            "invalid value: \"Other\": type\nfield is immutable\n\
+             must not set the field(s): data\nfield is immutable when `immutable` is set"
+        );
     }
 
     #[test]

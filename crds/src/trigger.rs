@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,8 +30,9 @@ const ATTRIBUTE_RULE: &str =
 /// Checks the syntax of a CESQL expression; answers what is wrong with it.
 pub type CesqlCheck<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 
-/// A Trigger.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A Trigger sends those events of a Broker that match its filters to its subscriber. What the subscriber answers as an
+/// event goes back to the Broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Trigger {
     /// Always [`API_VERSION`].
@@ -39,47 +41,62 @@ pub struct Trigger {
     pub kind: String,
     /// Name, labels, annotations.
     pub metadata: ObjectMeta,
-    /// What the user wants.
+    /// What is wanted of the Trigger.
     pub spec: TriggerSpec,
-    /// What the controller says.
+    /// What the controller says about it; this may be a moment behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
 }
 
-/// What the user wants of a Trigger.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wanted of a Trigger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["subscriber"], "x-kubernetes-validations" = [
+    {
+        "rule": "(has(self.broker) && self.broker != '') || has(self.brokerRef)",
+        "message": "missing field(s): spec.broker",
+    },
+    {
+        "rule": "!(has(self.broker) && self.broker != '' && has(self.brokerRef))",
+        "message": "expected exactly one, got both: spec.broker, spec.brokerRef",
+    },
+    {
+        "rule": "(has(self.broker) ? self.broker : has(self.brokerRef) && has(self.brokerRef.name) ? self.brokerRef.name : '') == (has(oldSelf.broker) ? oldSelf.broker : has(oldSelf.brokerRef) && has(oldSelf.brokerRef.name) ? oldSelf.brokerRef.name : '')",
+        "message": "Immutable fields changed (-old +new): broker, spec",
+    },
+]))]
 pub struct TriggerSpec {
-    /// The Broker, in the Trigger's namespace.
+    /// The name of the Broker whose events are sent, in the Trigger's namespace. Cannot be changed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub broker: String,
-    /// The Broker, as a reference.
+    /// The Broker as a reference, in place of `broker`: name, apiVersion and kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_ref: Option<KReference>,
-    /// The older filter: attributes that must be equal.
+    /// The older filter: attributes that must be equal. Without filters every event matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<TriggerFilter>,
-    /// The newer filters, all of which must match; they win over `filter` unless they are empty.
+    /// The newer filters, all of which must match. Unless the list is empty, `filter` is not looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<SubscriptionsApiFilter>,
-    /// Where matching events go.
+    /// Where matching events go; required.
     pub subscriber: Destination,
-    /// How they get there; the Broker's options if absent.
+    /// How they get there; if it is absent, as the Broker says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliverySpec>,
 }
 
 /// Attributes that must be equal; an empty value means present.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TriggerFilter {
-    /// Attribute or extension names and their values.
+    /// Names of attributes or extensions, and the values they must have; an empty value asks only that the attribute is
+    /// there.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }
 
 /// One filter: exactly one of its fields is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SubscriptionsApiFilter {
     /// Every one of these matches.
@@ -100,7 +117,7 @@ pub struct SubscriptionsApiFilter {
     /// Every attribute ends with its value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suffix: Option<BTreeMap<String, String>>,
-    /// This CESQL expression is true.
+    /// This CESQL expression is true, as in `type LIKE 'com.example.%' AND EXISTS subject`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cesql: Option<String>,
 }

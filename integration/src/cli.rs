@@ -57,6 +57,55 @@ last good state keeps running.")]
 Reads events in the JSON format: one object, an array, or one object a line.
 Exit code: 0 every event matches, 1 some do not, 2 an error.")]
     Filter(FilterArgs),
+    /// Create and change what files describe
+    #[command(after_help = "Examples:
+  weft apply -f mesh.yaml
+  weft apply -f examples/ping -n team-a
+  weft apply -f mesh.yaml --dry-run                what would happen
+
+The same files as kubectl takes; kubectl works too, see `weft kubeconfig`.")]
+    Apply(ApplyArgs),
+    /// Show what there is
+    #[command(after_help = "Examples:
+  weft get triggers
+  weft get brokers,triggers -A -o wide
+  weft get all -l team=shop
+  weft get trigger orders -o yaml
+  weft get triggers -w                             follow changes")]
+    Get(GetArgs),
+    /// Show one object whole, and what happened to it
+    #[command(after_help = "Examples:
+  weft describe trigger orders
+  weft describe broker default -n team-a")]
+    Describe(DescribeArgs),
+    /// Delete what is named, or what files describe
+    #[command(after_help = "Examples:
+  weft delete trigger orders
+  weft delete -f mesh.yaml
+  weft delete namespace team-a                     with everything in it")]
+    Delete(DeleteArgs),
+    /// Wait until an object is as it should be
+    #[command(after_help = "Examples:
+  weft wait trigger/orders --for condition=Ready
+  weft wait broker default --for condition=Ready --timeout 10
+  weft wait trigger orders --for delete
+
+Exit code: 0 it is, 2 it was not in time.")]
+    Wait(WaitArgs),
+    /// How kubectl, kn and client libraries reach the mesh
+    #[command(after_help = "Examples:
+  weft kubeconfig > weft.kubeconfig && KUBECONFIG=weft.kubeconfig kubectl get triggers
+  weft kubeconfig --merge && kubectl get triggers  add it to your own kubeconfig")]
+    Kubeconfig(KubeconfigArgs),
+    /// Print the CustomResourceDefinitions, for a Kubernetes cluster
+    #[command(after_help = "Examples:
+  weft crds | kubectl apply --server-side -f -")]
+    Crds,
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  source <(weft completions bash)
+  weft completions zsh > ~/.zfunc/_weft")]
+    Completions(CompletionsArgs),
     /// Letters that could not be delivered: list, show, redrive, purge
     #[command(subcommand)]
     Parked(ParkedCommand),
@@ -119,7 +168,7 @@ pub struct UpArgs {
     /// Listener of the gateway for functions
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8081")]
     pub gateway: SocketAddr,
-    /// Listener for health, metrics and the commands that talk to the mesh
+    /// Listener for resources, health, metrics and the commands that talk to the mesh
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8082")]
     pub api: SocketAddr,
     /// URL under which the outside reaches the events listener (given to GitHub and others)
@@ -145,6 +194,173 @@ pub struct MeshArgs {
     /// URL of the listener to talk to instead of finding it through the data directory
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     pub server: Option<url::Url>,
+}
+
+/// Which API.
+#[derive(Clone, Debug, Args)]
+pub struct ApiArgs {
+    /// Data directory of the mesh [default: the user's state directory, ~/.local/state/weft]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A kubeconfig that names the API instead
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace of what names none
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// `weft apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Which API
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// YAML file, or directory of them (*.yaml, *.yml, *.json); may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Check everything, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How objects are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ObjectOutput {
+    /// Tables.
+    #[default]
+    Text,
+    /// Tables with every column.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Kinds and names.
+    Name,
+}
+
+/// `weft get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Which API
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Kinds, separated by commas, such as `brokers,triggers`; or a category, such as `all` or `sources`
+    #[arg(value_name = "KINDS")]
+    pub kinds: String,
+    /// Only these
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Of every namespace
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "names"])]
+    pub all_namespaces: bool,
+    /// Only with these labels, such as `team=shop,tier!=test`
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "names")]
+    pub selector: Option<String>,
+    /// Only with these fields, such as `metadata.name=orders`
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "names")]
+    pub field_selector: Option<String>,
+    /// How objects are written
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: ObjectOutput,
+    /// Follow changes
+    #[arg(short = 'w', long, conflicts_with = "names")]
+    pub watch: bool,
+}
+
+/// `weft describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// Which API
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// The kind
+    #[arg(value_name = "KIND")]
+    pub kind: String,
+    /// The objects
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+}
+
+/// What becomes of the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Cascade {
+    /// They are deleted afterwards.
+    #[default]
+    Background,
+    /// They are deleted before.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// `weft delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Which API
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// The kind
+    #[arg(value_name = "KIND")]
+    pub kind: Option<String>,
+    /// The objects
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// YAML file, or directory of them, that describes what goes; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", conflicts_with = "kind")]
+    pub files: Vec<PathBuf>,
+    /// What becomes of the objects that these own
+    #[arg(long, value_enum, default_value_t)]
+    pub cascade: Cascade,
+    /// Whether to wait until they are gone
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub wait: bool,
+    /// How long, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+    /// Whether it is fine that there is none
+    #[arg(long)]
+    pub ignore_not_found: bool,
+}
+
+/// `weft wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Which API
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// What is waited for, as KIND/NAME, or a kind and names
+    #[arg(value_name = "OBJECT", required = true)]
+    pub objects: Vec<String>,
+    /// condition=TYPE, condition=TYPE=STATUS, or delete
+    #[arg(long = "for", value_name = "GOAL", default_value = "condition=Ready")]
+    pub goal: String,
+    /// How long, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+}
+
+/// `weft kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    /// Data directory of the mesh [default: the user's state directory, ~/.local/state/weft]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Add it to your own kubeconfig, and choose it there
+    #[arg(long)]
+    pub merge: bool,
+}
+
+/// `weft completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
 /// A broker by name.

@@ -4,20 +4,27 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
 use crate::scheduling;
 
+mod apply;
+mod delete;
+mod describe;
 mod display;
 mod events;
 mod explain;
 mod filter;
 mod fsck;
+mod get;
+mod kubeconfig;
 mod parked;
 mod replay;
 mod send;
 mod tail;
 mod up;
+mod wait;
 
 /// Exit code of an error. 1 is "ran, and the answer is no" (`filter`, `fsck`).
 const FAILED: u8 = 2;
@@ -56,6 +63,17 @@ async fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Send(args) => send::run(args, out).await.map(|()| 0),
         Command::Tail(args) => tail::run(args, out).await.map(|()| 0),
         Command::Display(args) => display::run(args, out).await.map(|()| 0),
+        Command::Apply(args) => apply::run(args, out).await.map(|()| 0),
+        Command::Get(args) => get::run(args, out).await.map(|()| 0),
+        Command::Describe(args) => describe::run(args, out).await.map(|()| 0),
+        Command::Delete(args) => delete::run(args, out).await.map(|()| 0),
+        Command::Wait(args) => wait::run(args, out).await.map(|()| 0),
+        Command::Kubeconfig(args) => kubeconfig::run(&args, out).map(|()| 0),
+        Command::Crds => Ok(out.write_all(crds::resource::yaml().as_bytes()).map(|()| 0)?),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "weft", out);
+            Ok(0)
+        }
         Command::Filter(args) => filter::run(&args, out),
         Command::Parked(command) => parked::run(command, out).await.map(|()| 0),
         Command::Replay(args) => replay::run(args, out).await.map(|()| 0),

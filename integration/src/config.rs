@@ -15,6 +15,16 @@ pub fn default_data() -> anyhow::Result<PathBuf> {
     Ok(base.join("weft"))
 }
 
+/// The user's own kubeconfig: the first file of `$KUBECONFIG`, else `~/.kube/config`.
+///
+/// # Errors
+/// When neither variable is set.
+pub fn own_kubeconfig() -> anyhow::Result<PathBuf> {
+    let listed = read("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next());
+    let home = || read("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+    listed.or_else(home).context("HOME is not set: name your kubeconfig in KUBECONFIG")
+}
+
 /// Log directives: `WEFT_LOG`, else warnings of libraries and the mesh's own notices.
 #[must_use]
 pub fn log_filter() -> String {

@@ -2,7 +2,9 @@
 //!
 //! What an event is, how it is kept, routed and delivered is decided elsewhere; here the parts are wired.
 
+pub mod access;
 pub mod admin;
+pub mod api;
 pub mod checkpoints;
 pub mod cli;
 pub mod client;

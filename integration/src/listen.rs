@@ -14,6 +14,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use sources::Hooks;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Where web hooks are received: `/sources/{namespace}/{name}`.
@@ -41,7 +42,7 @@ impl Events {
 /// Serves events and web hooks until `stop`, then finishes the requests under way.
 pub async fn events(listener: TcpListener, events: Events, stop: CancellationToken) {
     let answer = move |request| events.clone().answer(request);
-    server::serve(listener, answer, Limits::default(), stop).await;
+    server::serve(listener, None, answer, Limits::default(), stop).await;
 }
 
 /// Serves the gateway: no function is declared yet, and it says so.
@@ -53,7 +54,7 @@ pub async fn gateway(listener: TcpListener, stop: CancellationToken) {
         *response.status_mut() = StatusCode::NOT_FOUND;
         response
     };
-    server::serve(listener, answer, Limits::default(), stop).await;
+    server::serve(listener, None, answer, Limits::default(), stop).await;
 }
 
 /// Connections of the API listener at a time: people, scrapers and probes.
@@ -62,8 +63,14 @@ const API_CONNECTIONS: usize = 256;
 /// How long whoever watches a live stream may look at one page of it.
 const API_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Serves health, metrics and admin until `stop`.
-pub async fn api(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves health, metrics, admin and the resources until `stop`: over TLS for those who ask for it, as `kubectl` must, which
+/// sends no token in the clear.
+pub async fn api(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = TowerToHyperService::new(router);
     let answer = move |request: Request<Incoming>| {
         let answer = service.call(request);
@@ -76,5 +83,5 @@ pub async fn api(listener: TcpListener, router: Router, stop: CancellationToken)
     };
     let limits =
         Limits { connections: API_CONNECTIONS, write_timeout: API_PATIENCE, ..Limits::default() };
-    server::serve(listener, answer, limits, stop).await;
+    server::serve(listener, Some(tls), answer, limits, stop).await;
 }

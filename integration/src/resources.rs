@@ -1,38 +1,24 @@
-//! Resources from files: read, checked, planned. An API server takes the files' place later; the plan stays.
+//! Resources from files: read, checked, and applied to the API, which they are one of several ways into.
 
 use std::fs::File as Opened;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use crds::Object;
 use crds::broker_defaults::BrokerDefaults;
-use crds::manifest::{File, MAX_FILE_BYTES};
+use crds::manifest::{File, Located, MAX_FILE_BYTES};
 use crds::object::Rules;
 use crds::ping_defaults::PingDefaults;
 use sources::ping::{Schedule, ScheduleError};
 
-mod filter;
+pub mod apply;
 pub mod follow;
-mod plan;
-mod sink;
-
-pub use filter::filter;
-pub use plan::Plan;
-
-/// Reads `paths` and plans what should be in force. `events` is the base URL of the events listener.
-///
-/// # Errors
-/// Every mistake with file, line, column, field and rule.
-pub fn load(paths: &[PathBuf], events: &str) -> anyhow::Result<Plan> {
-    Texts::read(paths)?.plan(events)
-}
 
 /// Reads and checks every object of `paths`, in order.
 ///
 /// # Errors
 /// Every mistake with file, line, column, field and rule.
-pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Object>> {
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Located>> {
     Texts::read(paths)?.objects()
 }
 
@@ -51,7 +37,7 @@ impl Texts {
         files(paths)?.iter().map(|path| Text::read(path)).collect::<Result<_, _>>().map(Self)
     }
 
-    fn objects(&self) -> anyhow::Result<Vec<Object>> {
+    fn objects(&self) -> anyhow::Result<Vec<Located>> {
         let files: Vec<File<'_>> =
             self.0.iter().map(|Text { name, text }| File { name, text }).collect();
         let defaults = BrokerDefaults::builtin();
@@ -61,12 +47,7 @@ impl Texts {
             broker_defaults: &defaults,
             ping_defaults: PingDefaults::default(),
         };
-        let located = crds::manifest::load(&files, &rules)?;
-        Ok(located.into_iter().map(|located| located.object).collect())
-    }
-
-    fn plan(&self, events: &str) -> anyhow::Result<Plan> {
-        Plan::make(&self.objects()?, events)
+        Ok(crds::manifest::load(&files, &rules)?)
     }
 }
 
@@ -94,14 +75,14 @@ impl Text {
 }
 
 /// Refuses an expression that does not parse, or that can never decide.
-fn check_cesql(text: &str) -> Result<(), String> {
+pub(crate) fn check_cesql(text: &str) -> Result<(), String> {
     let expression =
         dispatcher::filter::cesql::Expression::parse(text).map_err(|error| error.to_string())?;
     expression.check().map_err(|error| error.to_string())
 }
 
 /// Refuses a schedule that would never tick.
-fn check_schedule(schedule: &str, timezone: &str) -> Result<(), String> {
+pub(crate) fn check_schedule(schedule: &str, timezone: &str) -> Result<(), String> {
     match Schedule::parse(schedule, Some(timezone)) {
         Ok(_) => Ok(()),
         Err(ScheduleError::Schedule(reason) | ScheduleError::Timezone(reason)) => Err(reason),

@@ -4,27 +4,34 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use axum::Router;
 use broker::store::Store;
 use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use crds::manifest::Located;
+use crds_controller::{Applied, DataPlane, Published};
 use dispatcher::{Dispatcher, DispatcherConfig};
 use prometheus_client::registry::Registry;
 use sources::{Clock, Hooks, Ports, Runner};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::access::{Access, KUBECONFIG};
 use crate::admin::Admin;
 use crate::endpoints::Endpoints;
 use crate::listen::{self, Events};
+use crate::resources::apply::Gone;
 use crate::resources::follow::Follower;
-use crate::resources::{self, Plan};
 use crate::{checkpoints, emit, output};
+
+mod control;
 
 /// What `weft up` was asked for.
 #[derive(Clone, Debug)]
@@ -108,12 +115,14 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&settings).await?;
     let endpoints = listeners.endpoints()?;
-    let public = settings.public_url.as_ref().map_or(endpoints.events.as_str(), Url::as_str);
-    let plan = resources::load(&settings.files, &endpoints.events)?;
+    let (follower, objects) = Follower::start(settings.files.clone())?;
     let mut registry = Registry::with_prefix("weft");
     let store = open(&settings).await?;
     Endpoints::remove(&settings.data)?;
-    let mesh = Mesh::assemble(&settings, &store, &mut registry, &endpoints.events)?;
+    let address = reachable(listeners.api.local_addr()?);
+    let access = Access::open(&settings.data, address)?;
+    let resources = control::Resources::open(&settings.data, &access).await?;
+    let mesh = Arc::new(Mesh::assemble(&settings, &store, &mut registry, &endpoints.events)?);
     let tasks = TaskTracker::new();
     let ready = CancellationToken::new();
     let admin = Admin {
@@ -123,17 +132,28 @@ pub async fn run(
         ready: ready.clone(),
         stop: stop.clone(),
     };
-    mesh.listen(listeners, admin, &stop, &tasks);
-    mesh.apply(plan.clone()).await;
+    let router = admin.router().fallback_service(resources.router());
+    mesh.listen(listeners, (router, access.tls()), &stop, &tasks);
+    let client = resources.serve(&stop, &tasks);
+    control::declare(&client, &settings.files, &objects, Gone::DeletedButBrokers).await?;
+    let names = control::Names { events: &endpoints.events, public: settings.public_url.as_ref() };
+    control::reconcile(client.clone(), names, Plane(mesh.clone()), (&stop, &tasks)).await;
     if let Err(error) = mesh.dispatcher.sweep(store.as_ref()).await {
         tracing::warn!(%error, "triggers deleted meanwhile cannot be forgotten");
     }
+    access.write_kubeconfig(&settings.data, address)?;
     endpoints.write(&settings.data)?;
     ready.cancel();
-    announce(out, &endpoints, &settings, &plan, public)?;
-    let follower = Follower::new(settings.files.clone(), endpoints.events.clone(), plan);
-    follower.run(&stop, async |plan| mesh.apply(plan).await).await;
-    mesh.shut_down(&settings, &tasks, store).await
+    announce(out, &endpoints, &settings, &mesh)?;
+    let declare = async |objects: Vec<Located>| {
+        let declared = control::declare(&client, &settings.files, &objects, Gone::Deleted).await;
+        if let Err(error) = declared {
+            tracing::error!("{error:#}");
+        }
+    };
+    follower.run(&stop, declare).await;
+    mesh.shut_down(&settings, &tasks, store).await?;
+    resources.close().await
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<Arc<EmbeddedStore>> {
@@ -145,12 +165,36 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<EmbeddedStore>> {
 
 /// The running parts.
 struct Mesh {
-    store: Arc<dyn Store>,
     dispatcher: Dispatcher,
     sources: Runner,
     hooks: Hooks,
     ingress: Arc<broker::ingress::Ingress>,
     snapshot: Arc<ArcSwap<dispatcher::Snapshot>>,
+    /// `namespace/name` of the sources that receive web hooks.
+    hooked: Mutex<Vec<String>>,
+}
+
+/// The mesh, as the reconcilers see it.
+struct Plane(Arc<Mesh>);
+
+impl DataPlane for Plane {
+    async fn apply(&self, published: Published) -> Applied {
+        let mesh = &self.0;
+        for note in &published.notes {
+            tracing::warn!("{note}");
+        }
+        let problems = match mesh.dispatcher.apply(published.snapshot.clone()).await {
+            Ok(()) => Vec::new(),
+            Err(error) => error.problems,
+        };
+        for problem in &problems {
+            tracing::warn!("{problem}");
+        }
+        mesh.snapshot.store(Arc::new(published.snapshot));
+        mesh.sources.apply(published.sources);
+        *mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner) = published.hooks;
+        control::applied(problems)
+    }
 }
 
 impl Mesh {
@@ -184,41 +228,27 @@ impl Mesh {
             sources: Runner::new(ports),
             hooks,
             ingress: Arc::new(broker::ingress::Ingress::new(port.clone(), ingress, registry)),
-            store: port,
             snapshot: Arc::default(),
+            hooked: Mutex::default(),
         })
-    }
-
-    /// Brings a plan into force.
-    async fn apply(&self, plan: Plan) {
-        for note in &plan.notes {
-            tracing::warn!("{note}");
-        }
-        if let Err(error) = self.dispatcher.apply(plan.snapshot.clone()).await {
-            for problem in error.problems {
-                tracing::warn!("{problem}");
-            }
-        }
-        self.snapshot.store(Arc::new(plan.snapshot));
-        self.sources.apply(plan.sources);
     }
 
     fn listen(
         &self,
         listeners: Listeners,
-        admin: Admin,
+        (api, tls): (Router, TlsAcceptor),
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) {
         let events = Events { ingress: self.ingress.clone(), hooks: self.hooks.clone() };
         tasks.spawn(listen::events(listeners.events, events, stop.clone()));
         tasks.spawn(listen::gateway(listeners.gateway, stop.clone()));
-        tasks.spawn(listen::api(listeners.api, admin.router(), stop.clone()));
+        tasks.spawn(listen::api(listeners.api, tls, api, stop.clone()));
     }
 
     /// Stops in the order events flow: nothing more comes in, what is under way finishes, state is written.
     async fn shut_down(
-        self,
+        self: Arc<Self>,
         settings: &Settings,
         tasks: &TaskTracker,
         store: Arc<EmbeddedStore>,
@@ -228,7 +258,7 @@ impl Mesh {
         tasks.close();
         tasks.wait().await;
         Endpoints::remove(&settings.data)?;
-        drop(self.store);
+        drop(self);
         tokio::task::spawn_blocking(move || store.close()).await?;
         tracing::info!("stopped");
         Ok(())
@@ -239,28 +269,30 @@ fn announce(
     out: &mut dyn Write,
     endpoints: &Endpoints,
     settings: &Settings,
-    plan: &Plan,
-    public: &str,
+    mesh: &Mesh,
 ) -> anyhow::Result<()> {
+    let snapshot = mesh.snapshot.load();
     let mut text = format!("weft {} is ready\n", endpoints.version);
     writeln!(text, "  events   {}/{{namespace}}/{{broker}}", endpoints.events)?;
     writeln!(text, "  gateway  {}", endpoints.gateway)?;
     writeln!(text, "  api      {}  (/healthz /readyz /metrics)", endpoints.api)?;
+    writeln!(text, "  kubectl  KUBECONFIG={}", settings.data.join(KUBECONFIG).display())?;
     writeln!(text, "  data     {}", settings.data.display())?;
-    for broker in &plan.snapshot.brokers {
+    for broker in &snapshot.brokers {
         let topic = &broker.topic;
         let of = |trigger: &&dispatcher::Trigger| trigger.broker == *topic;
-        let triggers = plan.snapshot.triggers.iter().filter(of).count();
+        let triggers = snapshot.triggers.iter().filter(of).count();
         let triggers = output::count(triggers as u64, "trigger");
         writeln!(text, "  broker   {}/{topic}  ({triggers})", endpoints.events)?;
     }
-    for hook in &plan.hooks {
+    let public = settings.public_url.as_ref().map_or(endpoints.events.as_str(), Url::as_str);
+    for hook in mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         writeln!(text, "  hook     {}/sources/{hook}", public.trim_end_matches('/'))?;
     }
-    if settings.files.is_empty() {
-        writeln!(text, "nothing is declared yet: give it YAML with `weft up -f FILE|DIR`")?;
-    } else if let Some(broker) = plan.snapshot.brokers.first() {
+    if let Some(broker) = snapshot.brokers.first() {
         writeln!(text, "try: weft send --broker {} --type hello --json '{{}}'", broker.topic)?;
+    } else if settings.files.is_empty() {
+        writeln!(text, "nothing is declared yet: use `weft apply -f FILE`, kubectl, or `weft up -f FILE|DIR`")?;
     }
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)

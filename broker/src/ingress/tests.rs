@@ -222,7 +222,7 @@ async fn a_slow_body_costs_its_sender_the_connection_and_nobody_else_anything() 
         async move { ingress.handle(request).await }
     };
     let mut server = JoinSet::new();
-    server.spawn(serve(listener, answer, Limits::default(), CancellationToken::new()));
+    server.spawn(serve(listener, None, answer, Limits::default(), CancellationToken::new()));
     let head = "POST /bench/b HTTP/1.1\r\nce-specversion: 1.0\r\nce-type: t\r\nce-source: s\r\nce-id: 1\r\n";
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(format!("{head}Content-Length: 9\r\n\r\n{{").as_bytes()).await.unwrap();

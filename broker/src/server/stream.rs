@@ -6,25 +6,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A TCP stream that fails when a write makes no progress for too long: a client that asks and never reads the answers
+/// A stream that fails when a write makes no progress for too long: a client that asks and never reads the answers
 /// would else keep its connection for ever.
 #[derive(Debug)]
-pub(super) struct Stream {
-    inner: TcpStream,
+pub(super) struct Stream<S> {
+    inner: S,
     patience: Duration,
     /// Runs while the peer takes nothing. Made when it is needed first, which for most connections is never.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream {
-    pub(super) fn new(inner: TcpStream, patience: Duration) -> Self {
+impl<S> Stream<S> {
+    pub(super) fn new(inner: S, patience: Duration) -> Self {
         Self { inner, patience, stalled: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> S {
         self.inner
     }
 
@@ -44,7 +43,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +53,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::*;
 
@@ -34,10 +37,14 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(None, limits).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let mut running = JoinSet::new();
-        running.spawn(serve(listener, answer, limits, stop.clone()));
+        running.spawn(serve(listener, tls, answer, limits, stop.clone()));
         Self { address, stop, running }
     }
 
@@ -89,6 +96,21 @@ async fn hears(stream: &mut TcpStream, text: &str) {
     }
 }
 
+/// Both ends of TLS with a certificate for `localhost`.
+fn tls() -> (TlsAcceptor, TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
+}
+
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
@@ -97,6 +119,31 @@ async fn a_head_that_does_not_end_is_cut_off_and_others_are_served_meanwhile() {
     let mut slow = server.sent(b"GET /a HTTP/1.1\r\nHost: x\r\nSlow").await;
     let mut other = server.sent(GET).await;
     hears(&mut other, "/a 0").await;
+    assert_eq!(heard(&mut slow).await, "");
+}
+
+#[tokio::test]
+async fn one_port_speaks_tls_and_plain_http() {
+    let (acceptor, connector) = tls();
+    let server = Server::start_with(Some(acceptor), LIMITS).await;
+    let mut plain = server.sent(GET).await;
+    hears(&mut plain, "/a 0").await;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut secure = connector.connect(name, server.connect().await).await.unwrap();
+    secure.write_all(GET).await.unwrap();
+    secure.write_all(b"GET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut bytes = Vec::new();
+    secure.read_to_end(&mut bytes).await.expect("closed with a goodbye");
+    let heard = String::from_utf8_lossy(&bytes);
+    assert!(heard.contains("/a 0") && heard.contains("/b 0"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_does_not_end_is_cut_off() {
+    let (acceptor, _) = tls();
+    let limits = Limits { head_timeout: SHORT, ..LIMITS };
+    let server = Server::start_with(Some(acceptor), limits).await;
+    let mut slow = server.sent(&[TLS_HANDSHAKE, 3, 1]).await;
     assert_eq!(heard(&mut slow).await, "");
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Parser;
 
+mod api;
 mod bare;
 mod load;
 mod mesh;

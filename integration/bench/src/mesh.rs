@@ -60,6 +60,8 @@ pub(crate) struct Mesh {
     child: Option<Child>,
     /// `host:port` of the events listener.
     pub(crate) events: String,
+    /// `host:port` of the API listener.
+    pub(crate) api: String,
     /// Time from start to `endpoints.json` of the last start.
     pub(crate) ready_after: Duration,
 }
@@ -77,6 +79,7 @@ impl Mesh {
             dir,
             child: None,
             events: String::new(),
+            api: String::new(),
             ready_after: Duration::ZERO,
         };
         mesh.restart().await?;
@@ -128,8 +131,8 @@ impl Mesh {
         let pid = child.id().context("weft has a pid")?;
         let file = self.data().join("endpoints.json");
         loop {
-            if let Some(events) = endpoint(&file, pid) {
-                self.events = events;
+            if let Some((events, api)) = endpoints(&file, pid) {
+                (self.events, self.api) = (events, api);
                 break;
             }
             if let Some(status) = child.try_wait()? {
@@ -203,12 +206,13 @@ fn used(dir: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-fn endpoint(file: &Path, pid: u32) -> Option<String> {
+fn endpoints(file: &Path, pid: u32) -> Option<(String, String)> {
     let value: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
     if value.get("pid")?.as_u64() != Some(u64::from(pid)) {
         return None;
     }
-    Some(value.get("events")?.as_str()?.strip_prefix("http://")?.to_owned())
+    let host = |name: &str| Some(value.get(name)?.as_str()?.strip_prefix("http://")?.to_owned());
+    Some((host("events")?, host("api")?))
 }
 
 /// Waits until `probe` answers true.

@@ -16,6 +16,7 @@ use crate::mesh::{Mesh, Trigger, until, yaml};
 use crate::oracle::Oracle;
 use crate::report::Figure;
 
+mod control;
 mod footprint;
 mod isolation;
 mod kill;
@@ -24,8 +25,10 @@ mod rates;
 mod thin;
 
 /// Their names, in the order they run.
-pub(crate) const NAMES: &[&str] =
-    &["rates", "triggers", "latency", "isolation", "thin", "memory", "start", "recovery", "kill"];
+pub(crate) const NAMES: &[&str] = &[
+    "rates", "triggers", "latency", "isolation", "thin", "memory", "start", "recovery", "writes",
+    "objects", "apply", "watchers", "kill",
+];
 
 /// Payload of the named figures.
 const SIZE: usize = 256;
@@ -50,6 +53,10 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "memory" => footprint::memory(bench).await,
             "start" => footprint::start(bench).await,
             "recovery" => footprint::recovery(bench).await,
+            "writes" => control::writes(bench).await,
+            "objects" => control::objects(bench).await,
+            "apply" => control::triggers(bench).await,
+            "watchers" => control::watchers(bench).await,
             _ => kill::kill(bench).await,
         };
         figures.extend(found.with_context(|| format!("scenario {name}"))?);

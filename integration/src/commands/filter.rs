@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use broker_event::Event;
 use crds::Object;
 use dispatcher::filter::Filter;
@@ -76,7 +76,7 @@ fn question(args: &FilterArgs) -> Result<Question, QuestionError> {
 
 fn trigger(file: &Path, name: Option<&str>) -> anyhow::Result<Filter> {
     let objects = resources::read(&[file.to_owned()])?;
-    let triggers = objects.iter().filter_map(|object| match object {
+    let triggers = objects.iter().filter_map(|located| match &located.object {
         Object::Trigger(trigger) => Some(trigger),
         _ => None,
     });
@@ -84,7 +84,8 @@ fn trigger(file: &Path, name: Option<&str>) -> anyhow::Result<Filter> {
         |trigger: &&crds::trigger::Trigger| name.is_none_or(|name| trigger.metadata.name == name);
     let found: Vec<_> = triggers.filter(wanted).collect();
     match found.as_slice() {
-        [trigger] => resources::filter(trigger).with_context(|| file.display().to_string()),
+        [trigger] => crds_controller::filter(trigger)
+            .map_err(|reason| anyhow::anyhow!("{}: {reason}", file.display())),
         [] => bail!("{}: no such Trigger", file.display()),
         several => {
             let names: Vec<_> =

@@ -5,11 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crds::manifest::Located;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, Texts};
+use super::Texts;
 
 /// Editors write a file in several steps; two looks this far apart that find the same mean they are done.
 const QUIET: Duration = Duration::from_millis(50);
@@ -21,14 +22,11 @@ const SWEEP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Follower {
     paths: Vec<PathBuf>,
-    events: String,
     /// What the files held when they were last read in full, so that unchanged files are neither checked nor complained
     /// about again.
     seen: Option<u64>,
     /// Whether the files were broken then.
     complained: bool,
-    /// What is in force, so that an unchanged plan is not applied again.
-    applied: Plan,
 }
 
 /// The files at one moment.
@@ -39,14 +37,19 @@ struct Look {
 }
 
 impl Follower {
-    /// Follows `paths`, of which `applied` is in force; `events` is the base URL of the events listener.
-    #[must_use]
-    pub fn new(paths: Vec<PathBuf>, events: String, applied: Plan) -> Self {
-        Self { paths, events, seen: None, complained: false, applied }
+    /// Reads `paths`, and follows them from there on.
+    ///
+    /// # Errors
+    /// Every mistake with file, line, column, field and rule.
+    pub fn start(paths: Vec<PathBuf>) -> anyhow::Result<(Self, Vec<Located>)> {
+        let texts = Texts::read(&paths)?;
+        let objects = texts.objects()?;
+        let mark = mark(&Ok(texts));
+        Ok((Self { paths, seen: Some(mark), complained: false }, objects))
     }
 
-    /// Calls `apply` with each new good plan, until `stop`.
-    pub async fn run(mut self, stop: &CancellationToken, apply: impl AsyncFn(Plan)) {
+    /// Calls `apply` with the objects of each new good state, until `stop`.
+    pub async fn run(mut self, stop: &CancellationToken, apply: impl AsyncFn(Vec<Located>)) {
         if self.paths.is_empty() {
             return stop.cancelled().await;
         }
@@ -62,7 +65,7 @@ impl Follower {
             match stop.run_until_cancelled(self.changed()).await {
                 None => return,
                 Some(None) => {}
-                Some(Some(plan)) => apply(plan).await,
+                Some(Some(objects)) => apply(objects).await,
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -72,19 +75,15 @@ impl Follower {
         }
     }
 
-    /// The plan to bring into force, if the files say something new and good.
-    async fn changed(&mut self) -> Option<Plan> {
+    /// The objects to bring into force, if the files say something new and good.
+    async fn changed(&mut self) -> Option<Vec<Located>> {
         let texts = self.settled().await?;
-        let events = self.events.clone();
-        match aside(move || texts?.plan(&events)).await {
-            Ok(plan) => {
+        match aside(move || texts?.objects()).await {
+            Ok(objects) => {
                 if std::mem::take(&mut self.complained) {
                     tracing::info!("the files are good again");
                 }
-                (plan != self.applied).then(|| {
-                    self.applied = plan.clone();
-                    plan
-                })
+                Some(objects)
             }
             Err(error) => {
                 tracing::error!("{error:#}\nthe last good state stays in force");
@@ -113,13 +112,18 @@ impl Follower {
     async fn look(&self) -> Look {
         let paths = self.paths.clone();
         let texts = aside(move || Texts::read(&paths)).await;
-        let mut hasher = DefaultHasher::new();
-        match &texts {
-            Ok(texts) => texts.hash(&mut hasher),
-            Err(error) => format!("{error:#}").hash(&mut hasher),
-        }
-        Look { texts, mark: hasher.finish() }
+        let mark = mark(&texts);
+        Look { texts, mark }
     }
+}
+
+fn mark(texts: &anyhow::Result<Texts>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match texts {
+        Ok(texts) => texts.hash(&mut hasher),
+        Err(error) => format!("{error:#}").hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 /// Runs what blocks or takes long where nobody waits for it: thousands of resources are read and checked in seconds.

@@ -1,4 +1,4 @@
-//! Which files are read, what is refused before they are parsed, and what becomes of what they declare.
+//! Which files are read, and what is refused before they are parsed.
 
 use std::os::unix::fs::symlink;
 
@@ -6,7 +6,6 @@ use tempfile::TempDir;
 
 use super::*;
 
-const EVENTS: &str = "http://127.0.0.1:8080";
 const BROKER: &str =
     "apiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata: {name: default}\n";
 
@@ -19,14 +18,14 @@ fn directory(files: &[(&str, &[u8])]) -> TempDir {
     dir
 }
 
-fn plan(text: &str) -> anyhow::Result<Plan> {
+fn objects(text: &str) -> anyhow::Result<Vec<Located>> {
     let dir = directory(&[("mesh.yaml", text.as_bytes())]);
-    load(&[dir.path().to_owned()], EVENTS)
+    read(&[dir.path().to_owned()])
 }
 
 fn refusal(text: impl AsRef<[u8]>) -> String {
     let dir = directory(&[("mesh.yaml", text.as_ref())]);
-    let error = load(&[dir.path().join("mesh.yaml")], EVENTS).unwrap_err();
+    let error = read(&[dir.path().join("mesh.yaml")]).unwrap_err();
     format!("{error:#}").replace(&format!("{}/", dir.path().display()), "")
 }
 
@@ -56,24 +55,23 @@ fn a_config_map_that_is_mounted_is_read_through_its_links() {
     std::fs::write(data.join("mesh.yaml"), BROKER).unwrap();
     symlink("..2026_01_01", dir.path().join("..data")).unwrap();
     symlink("..data/mesh.yaml", dir.path().join("mesh.yaml")).unwrap();
-    let plan = load(&[dir.path().to_owned()], EVENTS).unwrap();
-    assert_eq!(plan.snapshot.brokers.len(), 1);
+    assert_eq!(read(&[dir.path().to_owned()]).unwrap().len(), 1);
 }
 
 #[test]
 fn a_link_that_leads_nowhere_is_a_mistake_and_no_absence() {
     let dir = directory(&[("a.yaml", BROKER.as_bytes())]);
     symlink("gone", dir.path().join("b.yaml")).unwrap();
-    let error = format!("{:#}", load(&[dir.path().to_owned()], EVENTS).unwrap_err());
+    let error = format!("{:#}", read(&[dir.path().to_owned()]).unwrap_err());
     assert!(error.contains("b.yaml: No such file"), "{error}");
 }
 
 #[test]
 fn a_path_that_is_not_there_and_a_directory_without_resources_are_named() {
     let dir = directory(&[("notes.txt", b"x")]);
-    let error = load(&[dir.path().to_owned()], EVENTS).unwrap_err().to_string();
+    let error = read(&[dir.path().to_owned()]).unwrap_err().to_string();
     assert!(error.ends_with("the directory has no .yaml, .yml or .json file"), "{error}");
-    let error = format!("{:#}", load(&[dir.path().join("x.yaml")], EVENTS).unwrap_err());
+    let error = format!("{:#}", read(&[dir.path().join("x.yaml")]).unwrap_err());
     assert!(error.starts_with("-f /") && error.contains("x.yaml: No such file"), "{error}");
 }
 
@@ -85,7 +83,7 @@ fn what_is_no_text_is_refused_at_its_line() {
     );
     assert_eq!(refusal("a: b\n\0"), "mesh.yaml:2:1: the character U+0000 cannot be in a file");
     assert_eq!(refusal(" \n"), "mesh.yaml:1:1: the file is empty");
-    assert_eq!(plan("# nothing yet\n").unwrap(), Plan::default());
+    assert_eq!(objects("# nothing yet\n").unwrap(), []);
 }
 
 #[test]
@@ -93,7 +91,7 @@ fn a_file_has_a_limit_and_five_megabytes_are_below_it() {
     let dir = directory(&[("mesh.yaml", b"x")]);
     let file = std::fs::File::options().write(true).open(dir.path().join("mesh.yaml")).unwrap();
     file.set_len(u64::try_from(MAX_FILE_BYTES).unwrap() + 1).unwrap();
-    let error = load(&[dir.path().to_owned()], EVENTS).unwrap_err().to_string();
+    let error = read(&[dir.path().to_owned()]).unwrap_err().to_string();
     assert!(error.ends_with("mesh.yaml:1:1: a file may have 33554432 bytes"), "{error}");
     let map = |index: usize| {
         let value = "x".repeat(500_000);
@@ -102,7 +100,7 @@ fn a_file_has_a_limit_and_five_megabytes_are_below_it() {
         )
     };
     let text: String = (0..10).map(map).collect();
-    plan(&format!("{BROKER}{text}")).unwrap();
+    objects(&format!("{BROKER}{text}")).unwrap();
 }
 
 #[test]
@@ -120,7 +118,7 @@ fn a_schedule_that_never_ticks_is_refused_at_its_line() {
         refusal(ping("@every 10s")),
         "mesh.yaml:5:3: spec.schedule: invalid value: unsupported descriptor @every"
     );
-    assert_eq!(plan(&ping("0 0 29 2 *")).unwrap().sources.len(), 1);
+    assert_eq!(objects(&ping("0 0 29 2 *")).unwrap().len(), 1);
 }
 
 /// Two parsers read a schedule: one refuses in Knative's words, the other runs it.
@@ -141,79 +139,4 @@ fn every_schedule_that_knative_takes_is_kept() {
             }
         }
     }
-}
-
-#[test]
-fn every_shipped_example_is_good_and_waits_for_nothing() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let mut count = 0;
-    for example in std::fs::read_dir(examples).unwrap() {
-        let path = example.unwrap().path();
-        let plan = load(std::slice::from_ref(&path), EVENTS)
-            .unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
-        assert_eq!(plan.notes, Vec::<String>::new(), "{}", path.display());
-        assert!(!plan.snapshot.brokers.is_empty() && !plan.snapshot.triggers.is_empty());
-        count += 1;
-    }
-    assert!(count >= 2, "found the examples");
-}
-
-#[test]
-fn a_namespace_that_nobody_declares_is_there_when_a_file_uses_it() {
-    let broker = BROKER.replace("{name: default}", "{name: default, namespace: team-a}");
-    let topic = |plan: Plan| plan.snapshot.brokers[0].topic.to_string();
-    assert_eq!(topic(plan(&broker).unwrap()), "team-a/default");
-    let declared = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team-a}\n";
-    assert_eq!(topic(plan(&format!("{broker}{declared}")).unwrap()), "team-a/default");
-}
-
-/// A GitHub source whose secret is `more`.
-fn github(more: &str) -> Plan {
-    plan(&format!(
-        "{BROKER}---\napiVersion: sources.knative.dev/v1alpha1\nkind: GitHubSource\nmetadata: {{name: shop, annotations: {{weft.dev/register: \"false\"}}}}\nspec:\n  ownerAndRepository: acme/shop\n  eventTypes: [\"*\"]\n  secretToken: {{secretKeyRef: {{name: github, key: token}}}}\n  sink: {{ref: {{apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}}}\n{more}"
-    ))
-    .unwrap()
-}
-
-#[test]
-fn a_source_waits_for_its_secret_and_follows_it() {
-    let secret = |namespace: &str, value: &str| {
-        format!(
-            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: github, namespace: {namespace}}}\nstringData: {{token: {value}}}\n"
-        )
-    };
-    for without in [String::new(), secret("other", "a")] {
-        let plan = github(&without);
-        assert!(plan.sources.is_empty() && plan.hooks.is_empty());
-        let note = "source default/shop: secretToken: Secret default/github with key token does not exist: the source waits for it";
-        assert_eq!(plan.notes, [note]);
-    }
-    let first = github(&secret("default", "first"));
-    assert_eq!(first.hooks, ["default/shop"]);
-    assert_eq!(first, github(&secret("default", "first")));
-    assert_ne!(first, github(&secret("default", "second")));
-    assert!(!format!("{first:?}").contains("first"), "no secret is shown");
-}
-
-#[test]
-fn a_trigger_waits_for_what_it_depends_on() {
-    let trigger = "---\napiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata:\n  name: t\n  annotations:\n    knative.dev/dependency: '{\"kind\":\"PingSource\",\"apiVersion\":\"sources.knative.dev/v1\",\"name\":\"p\"}'\nspec:\n  broker: default\n  subscriber: {uri: \"http://s/\"}\n";
-    let ping = "---\napiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: p}\nspec: {sink: {uri: \"http://s/\"}}\n";
-    let alone = plan(&format!("{BROKER}{trigger}")).unwrap();
-    assert!(alone.snapshot.triggers[0].paused);
-    let note =
-        "trigger default/t: it depends on PingSource p, which does not exist: its events wait";
-    assert_eq!(alone.notes, [note]);
-    let both = plan(&format!("{BROKER}{trigger}{ping}")).unwrap();
-    assert!(!both.snapshot.triggers[0].paused && both.notes.is_empty());
-    let elsewhere = ping.replace("{name: p}", "{name: p, namespace: other}");
-    assert!(plan(&format!("{BROKER}{trigger}{elsewhere}")).unwrap().snapshot.triggers[0].paused);
-}
-
-#[test]
-fn configuration_in_another_namespace_is_pointed_out() {
-    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-br-defaults}\ndata: {default-br-config: \"clusterDefault: {delivery: {retry: 1}}\"}\n";
-    let plan = plan(&format!("{BROKER}{map}")).unwrap();
-    let note = "config map default/config-br-defaults: it has an effect in namespace knative-eventing only";
-    assert_eq!(plan.notes, [note]);
 }

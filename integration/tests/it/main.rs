@@ -13,6 +13,7 @@ mod isolation;
 mod nothing_disappears;
 mod ping;
 mod readme;
+mod resources;
 mod stopping;
 mod tidy;
 mod triggers;

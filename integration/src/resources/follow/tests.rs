@@ -9,13 +9,10 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use super::*;
-use crate::resources::load;
 
 /// Linux's numbers on x86 and ARM.
 const O_NONBLOCK: i32 = 0o4000;
 const ENXIO: i32 = 6;
-
-const EVENTS: &str = "http://127.0.0.1:8080";
 
 /// Long enough to see that something does not happen.
 const A_WHILE: Duration = Duration::from_millis(250);
@@ -38,16 +35,15 @@ impl World {
     /// Follows the directory, or the file of that name in it.
     fn follow(dir: TempDir, file: &str) -> Self {
         let paths = vec![dir.path().join(file)];
-        let applied = load(&paths, EVENTS).unwrap();
-        let follower = Follower::new(paths, EVENTS.to_owned(), applied);
+        let (follower, _) = Follower::start(paths).unwrap();
         let (sender, plans) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            runtime.unwrap().block_on(follower.run(&stopped, async |plan| {
-                let brokers = plan.snapshot.brokers.iter();
-                let names = brokers.map(|broker| broker.topic.to_string()).collect();
+            runtime.unwrap().block_on(follower.run(&stopped, async |objects| {
+                let keys = objects.iter().map(|located| located.object.key());
+                let names = keys.map(|key| format!("{}/{}", key.namespace, key.name)).collect();
                 // Nobody listens any more once the test is over.
                 drop(sender.send(names).await);
             }));
@@ -132,7 +128,7 @@ async fn what_can_be_read_once_is_not_read_again() {
     let dir = TempDir::new().unwrap();
     let pipe = dir.path().join("pipe.yaml");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let follower = Follower::new(vec![pipe.clone()], EVENTS.to_owned(), Plan::default());
+    let follower = Follower { paths: vec![pipe.clone()], seen: None, complained: false };
     let stop = CancellationToken::new();
     assert!(timeout(A_WHILE, follower.run(&stop, async |_| {})).await.is_err(), "runs until stop");
     // Opened so, a pipe that nobody waits to read from is refused at once.

@@ -1,0 +1,148 @@
+//! POST: an object that is new.
+
+use crds::namespace;
+use crds::resource;
+use serde_json::Value;
+
+use crate::server::answer::{Answer, Writer};
+use crate::server::body::{self, Media};
+use crate::server::envelope::{self, Draft};
+use crate::server::request::Target;
+use crate::server::{ApiServer, Call, metadata};
+use crate::status::{Refusal, Subject};
+use crate::store::{Expected, Key, Record, WriteError};
+use crate::table::Include;
+
+/// Names that are tried for `generateName`: with fourteen million suffixes, eight collisions in a row do not happen.
+const MAX_NAMES: usize = 8;
+
+impl ApiServer {
+    pub(super) async fn create(&self, call: &Call) -> Result<Answer, Refusal> {
+        let media = Media::of(&call.headers)?;
+        if !matches!(media, Media::Json | Media::Yaml) {
+            return Err(body::unsupported("application/json, application/yaml"));
+        }
+        let parsed = body::parse(&call.body, media)?;
+        let draft = Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
+        self.insert(call, draft).await
+    }
+
+    /// Keeps an object that is not there yet.
+    pub(super) async fn insert(&self, call: &Call, mut draft: Draft) -> Result<Answer, Refusal> {
+        envelope::agree(&call.target, &mut draft.object)?;
+        if !metadata::text(&draft.object, "resourceVersion").is_empty() {
+            return Err(Refusal::BadRequest(
+                "resourceVersion should not be set on objects to be created".to_owned(),
+            ));
+        }
+        let generated = metadata::text(&draft.object, "name").is_empty();
+        for _ in 0..MAX_NAMES {
+            let (object, warnings) = self.fresh(call, draft.clone())?;
+            let name = metadata::text(&object, "name").to_owned();
+            self.require_namespace(&call.target, &name)?;
+            let key = envelope::key(&call.target, &name);
+            let exists = || Refusal::AlreadyExists(call.target.subject(name.clone()));
+            if call.query.dry_run {
+                if self.store.get(&key).is_some() {
+                    return Err(exists());
+                }
+                return Ok(self.show(call, object).created().with(warnings));
+            }
+            match self.store.write(key, Expected::Absent, envelope::put(object)).await {
+                Ok(record) => {
+                    return Ok(self.answer_record(call, &record)?.created().with(warnings));
+                }
+                Err(WriteError::Conflict { .. }) if generated => {}
+                Err(WriteError::Conflict { .. }) => return Err(exists()),
+                Err(error) => return Err(Refusal::of_write(&error, call.target.subject(name))),
+            }
+        }
+        let prefix = metadata::text(&draft.object, "generateName");
+        Err(Refusal::AlreadyExists(call.target.subject(prefix)))
+    }
+
+    /// Names, stamps, checks and completes a new object.
+    fn fresh(&self, call: &Call, draft: Draft) -> Result<(Value, Vec<String>), Refusal> {
+        let Target { resource, .. } = call.target;
+        let Draft { mut object, duplicates, applied } = draft;
+        if metadata::text(&object, "name").is_empty() {
+            let prefix = metadata::text(&object, "generateName");
+            if !prefix.is_empty() {
+                let name = metadata::generate(prefix);
+                metadata::known(&mut object).insert("name".to_owned(), name.into());
+            }
+        }
+        if let (true, Value::Object(map)) = (resource.status, &mut object) {
+            map.remove("status");
+        }
+        metadata::stamp(resource, &mut object, call.now);
+        if !applied {
+            metadata::known(&mut object).remove("managedFields");
+        }
+        let name = metadata::text(&object, "name").to_owned();
+        let causes = metadata::validate(resource, &object, None);
+        if !causes.is_empty() {
+            return Err(Refusal::Invalid { subject: call.target.subject(name), causes });
+        }
+        let admitted = self.admission.admit(resource, object, None)?;
+        let problems = admitted.unknown.into_iter().chain(duplicates).collect();
+        let mut warnings = envelope::judge(&call.target, call.query.validation, problems)?;
+        warnings.extend(admitted.warnings);
+        let mut object = admitted.object;
+        if !applied {
+            self.track(call, None, &mut object);
+        }
+        envelope::to_stored(resource, &mut object);
+        envelope::fits(&object, self.limits.object_bytes)?;
+        Ok((object, warnings))
+    }
+
+    /// Refuses what would be new in a namespace that is not there, or is going.
+    fn require_namespace(&self, target: &Target, name: &str) -> Result<(), Refusal> {
+        let Some(namespace) = &target.namespace else { return Ok(()) };
+        let Some(resource) = resource::of_kind("", namespace::KIND) else { return Ok(()) };
+        let key = Key { resource, namespace: String::new(), name: namespace.clone() };
+        let Some(record) = self.store.get(&key) else {
+            return Err(Refusal::NotFound(Subject::new(resource, namespace.clone())));
+        };
+        if metadata::is_terminating(&envelope::parse(&record)?) {
+            let reason = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(Refusal::Forbidden {
+                subject: target.subject(name),
+                message: reason,
+                terminating: Some(namespace.as_str().into()),
+            });
+        }
+        Ok(())
+    }
+
+    /// An answer with what was kept.
+    pub(super) fn answer_record(&self, call: &Call, record: &Record) -> Result<Answer, Refusal> {
+        if call.shape == super::Shape::Whole && envelope::is_stored_version(&call.target) {
+            return Ok(Answer::raw(record.json.clone()));
+        }
+        Ok(self.show(call, envelope::open(&call.target, record)?))
+    }
+
+    /// An answer with an object.
+    pub(super) fn show(&self, call: &Call, mut object: Value) -> Answer {
+        if let Value::Object(map) = &mut object {
+            map.insert("apiVersion".to_owned(), call.target.api_version().into());
+        }
+        Answer::ok(&call.writer().object(object))
+    }
+}
+
+impl Call {
+    /// Writes objects as this request wants them.
+    pub(super) fn writer(&self) -> Writer<'_> {
+        Writer {
+            target: &self.target,
+            shape: self.shape,
+            include: self.query.include.unwrap_or(Include::Metadata),
+            now: self.now,
+        }
+    }
+}

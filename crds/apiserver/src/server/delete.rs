@@ -1,0 +1,211 @@
+//! DELETE: an object goes at once, or is marked until nothing holds it any more.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::select::{Fields, Labels};
+use crate::server::answer::Answer;
+use crate::server::body::{self, Media};
+use crate::server::envelope;
+use crate::server::metadata::{self, FOREGROUND, ORPHAN};
+use crate::server::request::{self, Propagation, Query};
+use crate::server::{ApiServer, Call};
+use crate::status::{self, Refusal, Subject};
+use crate::store::{Change, Expected, Key, WriteError};
+
+/// Attempts to delete an object that others write.
+const MAX_ATTEMPTS: usize = 16;
+/// Namespaces without which clients and the mesh do not work.
+const KEPT_NAMESPACES: [&str; 2] = ["default", "kube-system"];
+
+/// How something is deleted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Deletion {
+    /// Only this incarnation.
+    pub(crate) uid: Option<String>,
+    /// Only this version.
+    pub(crate) version: Option<String>,
+    /// What becomes of its dependents; what its finalizers say if nothing else does.
+    pub(crate) propagation: Option<Propagation>,
+    /// Only try.
+    pub(crate) dry_run: bool,
+}
+
+/// What became of an object.
+#[derive(Debug)]
+pub(crate) enum Removed {
+    /// It is gone; its last state.
+    Gone(Value),
+    /// It is marked, and held.
+    Held(Value),
+}
+
+impl Deletion {
+    /// What the query says, and the `DeleteOptions` in the body over it.
+    fn parse(query: &Query, bytes: &[u8], media: Media) -> Result<Self, Refusal> {
+        let mut deletion =
+            Self { propagation: query.propagation, dry_run: query.dry_run, ..Self::default() };
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(deletion);
+        }
+        if !matches!(media, Media::Json | Media::Yaml) {
+            return Err(body::unsupported("application/json, application/yaml"));
+        }
+        let options = body::parse(bytes, media)?.value;
+        let text = |pointer: &str| match options.pointer(pointer) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Refusal::BadRequest(format!("{pointer} must be a string"))),
+        };
+        if !options.is_object() || text("/kind")?.is_some_and(|kind| kind != "DeleteOptions") {
+            return Err(Refusal::BadRequest("the body must be DeleteOptions".to_owned()));
+        }
+        deletion.uid = text("/preconditions/uid")?;
+        deletion.version = text("/preconditions/resourceVersion")?;
+        if let Some(policy) = text("/propagationPolicy")? {
+            deletion.propagation = Some(Propagation::parse(&policy)?);
+        } else if let Some(orphan) = options.get("orphanDependents").and_then(Value::as_bool) {
+            let policy = if orphan { Propagation::Orphan } else { Propagation::Background };
+            deletion.propagation = Some(policy);
+        }
+        for value in options.get("dryRun").and_then(Value::as_array).into_iter().flatten() {
+            deletion.dry_run |= request::dry_run(value.as_str().unwrap_or("?"))?;
+        }
+        Ok(deletion)
+    }
+}
+
+impl ApiServer {
+    pub(super) async fn delete(&self, call: &Call) -> Result<Answer, Refusal> {
+        let deletion = Deletion::parse(&call.query, &call.body, Media::of(&call.headers)?)?;
+        let key = envelope::key(&call.target, call.target.name.as_deref().unwrap_or_default());
+        match self.remove(&key, &deletion, call.now).await? {
+            Removed::Gone(last) => {
+                let uid = metadata::text(&last, "uid");
+                Ok(Answer::ok(&status::deleted(key.resource, &key.name, uid)))
+            }
+            Removed::Held(object) => Ok(self.show(call, object)),
+        }
+    }
+
+    pub(super) async fn delete_collection(&self, call: &Call) -> Result<Answer, Refusal> {
+        let deletion = Deletion::parse(&call.query, &call.body, Media::of(&call.headers)?)?;
+        let labels = Labels::parse(&call.query.label_selector)
+            .map_err(|error| Refusal::BadRequest(error.to_string()))?;
+        let fields = Fields::parse(&call.query.field_selector, call.target.resource)
+            .map_err(|error| Refusal::BadRequest(error.to_string()))?;
+        let namespace = call.target.namespace.as_deref();
+        let listing = self.store.list(call.target.resource, namespace, None, 0);
+        let mut removed = Vec::new();
+        for record in listing.records {
+            let object = envelope::open(&call.target, &record)?;
+            if !labels.matches(&object) || !fields.matches(&object) {
+                continue;
+            }
+            match self.remove(&record.key, &deletion, call.now).await {
+                Ok(Removed::Gone(_) | Removed::Held(_)) => removed.push(object),
+                // Somebody else was faster.
+                Err(Refusal::NotFound(_)) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        let meta = json!({"resourceVersion": self.store.version().to_string()});
+        Ok(Answer::ok(&call.writer().list(&removed, meta)))
+    }
+
+    /// Deletes an object, or marks it if something holds it.
+    pub(crate) async fn remove(
+        &self,
+        key: &Key,
+        deletion: &Deletion,
+        now: Timestamp,
+    ) -> Result<Removed, Refusal> {
+        let subject = || Subject::new(key.resource, key.name.clone());
+        if key.resource.kind == crds::namespace::KIND && KEPT_NAMESPACES.contains(&&*key.name) {
+            let message = "this namespace may not be deleted".to_owned();
+            return Err(Refusal::Forbidden { subject: subject(), message, terminating: None });
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            let record = self.store.get(key).ok_or_else(|| Refusal::NotFound(subject()))?;
+            let live = envelope::parse(&record)?;
+            check_preconditions(&live, deletion, subject)?;
+            let (object, gone) = marked(key, live.clone(), deletion, now);
+            let answer = |object| if gone { Removed::Gone(object) } else { Removed::Held(object) };
+            if deletion.dry_run || !gone && object == live {
+                return Ok(answer(object));
+            }
+            let change: Change =
+                if gone { envelope::removal(object) } else { envelope::put(object) };
+            match self.store.write(key.clone(), Expected::Version(record.version), change).await {
+                Ok(record) => return Ok(answer(envelope::parse(&record)?)),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(Refusal::of_write(&error, subject())),
+            }
+        }
+        Err(Refusal::modified(subject()))
+    }
+
+    /// Changes the finalizers or owners of an object, for the garbage collector; gone if nothing holds it any more.
+    pub(crate) async fn release(
+        &self,
+        key: &Key,
+        version: u64,
+        object: Value,
+    ) -> Result<(), Refusal> {
+        let change = if metadata::may_go(key.resource, &object) {
+            envelope::removal(object)
+        } else {
+            envelope::put(object)
+        };
+        let written = self.store.write(key.clone(), Expected::Version(version), change).await;
+        let subject = || Subject::new(key.resource, key.name.clone());
+        written.map(drop).map_err(|error| Refusal::of_write(&error, subject()))
+    }
+}
+
+fn check_preconditions(
+    live: &Value,
+    deletion: &Deletion,
+    subject: impl Fn() -> Subject,
+) -> Result<(), Refusal> {
+    let checks =
+        [("UID", &deletion.uid, "uid"), ("ResourceVersion", &deletion.version, "resourceVersion")];
+    for (name, wanted, field) in checks {
+        let is = metadata::text(live, field);
+        if let Some(wanted) = wanted
+            && wanted != is
+        {
+            let message = format!(
+                "Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {is}"
+            );
+            return Err(Refusal::Conflict { subject: subject(), message });
+        }
+    }
+    Ok(())
+}
+
+/// The object after it was asked to go, and whether it goes at once.
+fn marked(key: &Key, mut object: Value, deletion: &Deletion, now: Timestamp) -> (Value, bool) {
+    let mut finalizers: Vec<String> =
+        metadata::finalizers(&object).into_iter().map(str::to_owned).collect();
+    if let Some(propagation) = deletion.propagation {
+        let ours = match propagation {
+            Propagation::Background => None,
+            Propagation::Foreground => Some(FOREGROUND),
+            Propagation::Orphan => Some(ORPHAN),
+        };
+        finalizers.retain(|one| ours == Some(one) || one != FOREGROUND && one != ORPHAN);
+        finalizers.extend(
+            ours.filter(|ours| !finalizers.iter().any(|one| one == ours)).map(str::to_owned),
+        );
+        metadata::set_finalizers(&mut object, finalizers);
+    }
+    let mut terminating = object.clone();
+    metadata::mark_deleted(key.resource, &mut terminating, now);
+    if metadata::may_go(key.resource, &terminating) {
+        // The last state is what was there: it was never marked.
+        (object, true)
+    } else {
+        (terminating, false)
+    }
+}

@@ -1,0 +1,243 @@
+//! PUT, and what it shares with PATCH: one object is replaced by another.
+
+use http::{HeaderMap, header};
+use serde_json::{Map, Value};
+
+use crate::patch::apply;
+use crate::server::answer::Answer;
+use crate::server::body::{self, Media};
+use crate::server::envelope::{self, Draft};
+use crate::server::request::Part;
+use crate::server::{ApiServer, Call, metadata};
+use crate::status::{Cause, Refusal};
+use crate::store::{Expected, WriteError};
+
+/// Attempts to write an object that others write as well. Each lost one means that somebody else's write was kept.
+const MAX_ATTEMPTS: usize = 16;
+/// What Kubernetes calls a manager that named itself nowhere.
+const UNKNOWN_MANAGER: &str = "unknown";
+/// Names of managers are cut to this many characters, Kubernetes' own bound.
+const MAX_MANAGER: usize = 128;
+/// Kinds of the core whose objects cannot be replaced without saying which version is replaced.
+const CONDITIONAL: [&str; 1] = ["Lease"];
+
+/// What becomes of an object.
+enum Outcome {
+    /// It stays as it is.
+    Same,
+    /// This replaces it.
+    Replace(Value),
+    /// Nothing holds it any more; this is its last state.
+    Gone(Value),
+}
+
+impl ApiServer {
+    pub(super) async fn update(&self, call: &Call) -> Result<Answer, Refusal> {
+        let media = Media::of(&call.headers)?;
+        if !matches!(media, Media::Json | Media::Yaml) {
+            return Err(body::unsupported("application/json, application/yaml"));
+        }
+        let parsed = body::parse(&call.body, media)?;
+        let mut draft =
+            Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
+        envelope::agree(&call.target, &mut draft.object)?;
+        let resource = call.target.resource;
+        let conditional = resource.is_custom() || CONDITIONAL.contains(&resource.kind);
+        if conditional && metadata::text(&draft.object, "resourceVersion").is_empty() {
+            let cause = Cause::invalid(
+                "metadata.resourceVersion",
+                &0.into(),
+                "must be specified for an update",
+            );
+            let subject = call.target.subject(metadata::text(&draft.object, "name"));
+            return Err(Refusal::field(subject, cause));
+        }
+        self.modify(call, |_| Ok(draft.clone())).await
+    }
+
+    /// Replaces an object by what `change` makes of it, again if somebody else was faster. Who cannot live with what the
+    /// other wrote says so by the `resourceVersion` of the object.
+    pub(super) async fn modify(
+        &self,
+        call: &Call,
+        change: impl Fn(&Value) -> Result<Draft, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        let name = call.target.name.clone().unwrap_or_default();
+        let key = envelope::key(&call.target, &name);
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(record) = self.store.get(&key) else {
+                return Err(Refusal::NotFound(call.target.subject(name)));
+            };
+            let live = envelope::open(&call.target, &record)?;
+            let (outcome, warnings) = self.replacement(call, &live, change(&live)?)?;
+            let change = match outcome {
+                Outcome::Same => return Ok(self.show(call, live).with(warnings)),
+                Outcome::Replace(object) | Outcome::Gone(object) if call.query.dry_run => {
+                    return Ok(self.show(call, object).with(warnings));
+                }
+                Outcome::Replace(object) => envelope::put(object),
+                Outcome::Gone(object) => envelope::removal(object),
+            };
+            match self.store.write(key.clone(), Expected::Version(record.version), change).await {
+                Ok(record) => return Ok(self.answer_record(call, &record)?.with(warnings)),
+                Err(WriteError::Conflict { .. }) => {}
+                Err(error) => return Err(Refusal::of_write(&error, call.target.subject(name))),
+            }
+        }
+        Err(Refusal::modified(call.target.subject(name)))
+    }
+
+    /// Checks and completes what is to replace `live`.
+    fn replacement(
+        &self,
+        call: &Call,
+        live: &Value,
+        draft: Draft,
+    ) -> Result<(Outcome, Vec<String>), Refusal> {
+        let resource = call.target.resource;
+        let Draft { object: mut new, duplicates, applied } = draft;
+        envelope::agree(&call.target, &mut new)?;
+        let subject = call.target.subject(metadata::text(live, "name"));
+        let given = metadata::text(&new, "resourceVersion");
+        if !given.is_empty() && given != metadata::text(live, "resourceVersion") {
+            return Err(Refusal::modified(subject));
+        }
+        metadata::carry(live, &mut new, &subject)?;
+        let mut problems = duplicates;
+        let mut warnings = Vec::new();
+        if call.target.part == Part::Status {
+            new = with_status_of(live, new, applied);
+            require_object(&new, "status")?;
+        } else {
+            keep_what_is_not_sent(resource, live, &mut new);
+            let causes = metadata::validate(resource, &new, Some(live));
+            if !causes.is_empty() {
+                return Err(Refusal::Invalid { subject, causes });
+            }
+            let admitted = match self.admission.admit(resource, new.clone(), Some(live)) {
+                Ok(admitted) => {
+                    problems.extend(admitted.unknown);
+                    warnings = admitted.warnings;
+                    admitted.object
+                }
+                // What is going must not be held by rules that are newer than it is.
+                Err(_) if metadata::is_terminating(live) && spec(&new) == spec(live) => new,
+                Err(refusal) => return Err(refusal),
+            };
+            new = admitted;
+            if resource.is_custom() && spec(&new) != spec(live) {
+                metadata::next_generation(metadata::known(&mut new));
+            }
+        }
+        let mut told = envelope::judge(&call.target, call.query.validation, problems)?;
+        told.extend(warnings);
+        if !applied {
+            self.track(call, Some(live), &mut new);
+        }
+        envelope::to_stored(resource, &mut new);
+        let outcome = if metadata::may_go(resource, &new) {
+            Outcome::Gone(new)
+        } else if same(live, &new) {
+            Outcome::Same
+        } else {
+            envelope::fits(&new, self.limits.object_bytes)?;
+            Outcome::Replace(new)
+        };
+        Ok((outcome, told))
+    }
+
+    /// Notes who wrote what.
+    pub(super) fn track(&self, call: &Call, old: Option<&Value>, new: &mut Value) {
+        let manager = manager(&call.query.field_manager, &call.headers);
+        let now = metadata::seconds(call.now);
+        let writer = apply::Writer {
+            manager: &manager,
+            api_version: &call.target.api_version(),
+            subresource: call.target.part.name(),
+            now: &now,
+        };
+        let schema = self.schema(call.target.resource, call.target.version);
+        apply::track(old, new, &writer, &schema);
+    }
+}
+
+/// Who writes: as the client calls itself.
+fn manager(named: &str, headers: &HeaderMap) -> String {
+    if !named.is_empty() {
+        return named.to_owned();
+    }
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let name = agent.and_then(|agent| agent.split('/').next()).unwrap_or_default();
+    if name.is_empty() {
+        return UNKNOWN_MANAGER.to_owned();
+    }
+    name.chars().take(MAX_MANAGER).collect()
+}
+
+/// The live object with the status of the other; the rest of what was sent does not count.
+fn with_status_of(live: &Value, mut sent: Value, applied: bool) -> Value {
+    let mut object = live.clone();
+    let status = sent.as_object_mut().and_then(|map| map.remove("status"));
+    set(&mut object, "status", status);
+    if applied {
+        let fields = metadata::known(&mut sent).remove("managedFields");
+        let meta = metadata::known(&mut object);
+        match fields {
+            Some(fields) => meta.insert("managedFields".to_owned(), fields),
+            None => meta.remove("managedFields"),
+        };
+    }
+    object
+}
+
+/// What a write of the main part cannot change.
+fn keep_what_is_not_sent(resource: &crds::resource::Resource, live: &Value, new: &mut Value) {
+    if resource.status {
+        set(new, "status", live.get("status").cloned());
+    }
+    if resource.kind == crds::namespace::KIND {
+        set(new, "spec", live.get("spec").cloned());
+    }
+}
+
+fn set(object: &mut Value, field: &str, value: Option<Value>) {
+    let Value::Object(map) = object else { return };
+    match value {
+        Some(value) if !value.is_null() => map.insert(field.to_owned(), value),
+        _ => map.remove(field),
+    };
+}
+
+fn require_object(object: &Value, field: &str) -> Result<(), Refusal> {
+    match object.get(field) {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(_) => Err(Refusal::BadRequest(format!("{field} must be a JSON object"))),
+    }
+}
+
+/// What was asked for: everything that is neither metadata nor status, nor says what the object is.
+fn spec(object: &Value) -> Vec<(&String, &Value)> {
+    let skipped = ["apiVersion", "kind", "metadata", "status"];
+    let fields = object.as_object().into_iter().flatten();
+    fields.filter(|(field, _)| !skipped.contains(&field.as_str())).collect()
+}
+
+/// Whether a write changes nothing but the time at which somebody claims to have written.
+fn same(live: &Value, new: &Value) -> bool {
+    let (Value::Object(live), Value::Object(new)) = (live, new) else { return false };
+    let rest = |map: &Map<String, Value>| {
+        map.iter()
+            .filter(|(field, _)| !["apiVersion", "metadata"].contains(&field.as_str()))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect::<Map<_, _>>()
+    };
+    let meta = |map: &Map<String, Value>| {
+        let mut meta = map.get("metadata").cloned().unwrap_or_default();
+        let entries = meta.get_mut("managedFields").and_then(Value::as_array_mut);
+        for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        meta
+    };
+    rest(live) == rest(new) && meta(live) == meta(new)
+}

@@ -1,0 +1,430 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const EVENTING: &str = "eventing.knative.dev/v1";
+
+fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1", "generation": 1},
+        "spec": spec,
+    })
+}
+
+fn broker(spec: Value) -> Value {
+    annotated(
+        object(EVENTING, "Broker", "b", spec),
+        "eventing.knative.dev/broker.class",
+        "MTChannelBasedBroker",
+    )
+}
+
+fn foreign(name: &str) -> Value {
+    annotated(
+        object(EVENTING, "Broker", name, json!({})),
+        "eventing.knative.dev/broker.class",
+        "Kafka",
+    )
+}
+
+fn trigger(spec: Value) -> Value {
+    let mut whole = json!({"broker": "b", "subscriber": {"uri": "http://s/"}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    object(EVENTING, "Trigger", "t", whole)
+}
+
+fn ping(spec: Value) -> Value {
+    let mut whole = json!({"schedule": "* * * * *", "sink": {"uri": "http://s/"}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    object("sources.knative.dev/v1", "PingSource", "p", whole)
+}
+
+fn github() -> Value {
+    let token = |key: &str| json!({"secretKeyRef": {"name": "github", "key": key}});
+    let spec = json!({
+        "ownerAndRepository": "acme/shop", "eventTypes": ["push", "*"], "sink": to("Broker", "b"),
+        "accessToken": token("access"), "secretToken": token("signing"),
+    });
+    object("sources.knative.dev/v1alpha1", "GitHubSource", "g", spec)
+}
+
+fn secret(keys: &[&str]) -> Value {
+    let data: BTreeMap<_, _> = keys.iter().map(|key| (*key, "very secret")).collect();
+    let mut secret = object("v1", "Secret", "github", json!({}));
+    secret["stringData"] = json!(data);
+    secret
+}
+
+fn annotated(mut object: Value, key: &str, value: &str) -> Value {
+    object["metadata"]["annotations"][key] = value.into();
+    object
+}
+
+fn to(kind: &str, name: &str) -> Value {
+    json!({"ref": {"apiVersion": EVENTING, "kind": kind, "name": name}})
+}
+
+fn world(objects: &[Value]) -> World {
+    let mut world = World::default();
+    for object in objects {
+        world.put(object.clone()).unwrap();
+    }
+    world
+}
+
+fn make(objects: &[Value]) -> Plan {
+    Plan::make(&world(objects), &Config::new("http://events"), &Problems::new())
+}
+
+fn status<'a>(plan: &'a Plan, kind: &'static str, name: &str) -> &'a Status {
+    &plan.statuses[&Key { kind, namespace: "ns".to_owned(), name: name.to_owned() }]
+}
+
+/// `Type=Status(Reason)` of each condition, without what always holds.
+fn told(status: &Status) -> Vec<String> {
+    let always = ["OIDCIdentityCreated", "EventPoliciesReady"];
+    let mut told = Vec::new();
+    for condition in status.conditions.iter().filter(|c| !always.contains(&c.kind.as_str())) {
+        let reason = &condition.reason;
+        let reason = if reason.is_empty() { String::new() } else { format!("({reason})") };
+        told.push(format!("{}={:?}{reason}", condition.kind, condition.status));
+    }
+    told
+}
+
+fn is_paused(plan: &Plan) -> bool {
+    plan.snapshot.triggers[0].paused
+}
+
+#[test]
+fn a_broker_is_ready_and_has_an_address() {
+    let plan = make(&[broker(json!({}))]);
+    let status = status(&plan, "Broker", "b");
+    let address = status.address.as_ref().unwrap();
+    assert_eq!(address.url.as_deref(), Some("http://events/ns/b"));
+    assert_eq!(address.name.as_deref(), Some("http"));
+    assert_eq!(status.observed_generation, Some(1));
+    let expected = [
+        "Addressable=True",
+        "DeadLetterSinkResolved=True(DeadLetterSinkNotConfigured)",
+        "FilterReady=True",
+        "IngressReady=True",
+        "Ready=True",
+    ];
+    assert_eq!(told(status), expected);
+    let policies = status.condition("EventPoliciesReady").unwrap();
+    assert_eq!((policies.status, policies.reason.as_str()), (Truth::True, "OIDCDisabled"));
+    assert_eq!(plan.snapshot.brokers.len(), 1);
+}
+
+#[test]
+fn a_broker_of_another_class_and_its_triggers_are_left_alone() {
+    let mut theirs = foreign("b");
+    let plan = make(&[theirs.clone(), trigger(json!({}))]);
+    assert_eq!(plan.snapshot, Snapshot::default());
+    assert!(plan.statuses.is_empty() && plan.events.is_empty());
+    assert_eq!(plan.notes, ["broker ns/b: class Kafka is not this mesh's: left alone"]);
+    // Its address is good for others, though.
+    theirs["metadata"]["name"] = "kafka".into();
+    theirs["status"] = json!({"address": {"url": "http://kafka/", "CACerts": "pem"}});
+    let plan = make(&[theirs, ping(json!({"sink": to("Broker", "kafka")}))]);
+    let expected = sources::Sink::Url {
+        url: http::Uri::from_static("http://kafka/"),
+        ca_certs: Some("pem".into()),
+    };
+    assert_eq!(plan.sources[0].sink, expected);
+}
+
+#[test]
+fn a_trigger_is_ready_with_the_addresses_it_uses() {
+    let spec = json!({"delivery": {"deadLetterSink": {"uri": "http://dead/"}, "retry": 3}});
+    let plan = make(&[broker(json!({})), trigger(spec)]);
+    let status = status(&plan, "Trigger", "t");
+    let expected = [
+        "BrokerReady=True",
+        "DeadLetterSinkResolved=True",
+        "DependencyReady=True",
+        "Ready=True",
+        "SubscriberResolved=True",
+        "SubscriptionReady=True",
+    ];
+    assert_eq!(told(status), expected);
+    assert_eq!(status.subscriber_uri.as_deref(), Some("http://s/"));
+    assert_eq!(status.dead_letter_sink_uri.as_deref(), Some("http://dead/"));
+    assert!(!is_paused(&plan) && plan.notes.is_empty());
+}
+
+#[test]
+fn delivery_is_merged_field_by_field_with_the_brokers() {
+    let sink = json!({"uri": "http://dead/"});
+    let inherited = json!({"delivery": {"retry": 7, "timeout": "PT2S", "deadLetterSink": sink}});
+    let plan = make(&[broker(inherited), trigger(json!({"delivery": {"retry": 1}}))]);
+    let delivery = &plan.snapshot.triggers[0].delivery;
+    assert_eq!((delivery.retry, delivery.timeout), (1, Duration::from_secs(2)));
+    assert_eq!(delivery.dead_letter.as_ref().unwrap().url, "http://dead/");
+    let uri = |kind, name| status(&plan, kind, name).dead_letter_sink_uri.as_deref();
+    assert_eq!(uri("Trigger", "t"), Some("http://dead/"));
+    assert_eq!(uri("Broker", "b"), Some("http://dead/"));
+}
+
+#[test]
+fn a_trigger_without_its_broker_waits_for_it_and_says_so() {
+    let plan = make(&[trigger(json!({}))]);
+    let status = status(&plan, "Trigger", "t");
+    let broker = status.condition("BrokerReady").unwrap();
+    assert_eq!(broker.message, "Broker \"b\" does not exist");
+    assert!(told(status).contains(&"Ready=False(BrokerDoesNotExist)".to_owned()));
+    assert!(
+        told(status).contains(&"SubscriptionReady=Unknown(SubscriptionNotConfigured)".to_owned())
+    );
+    // The dispatcher subscribes it once there is a topic; nothing of it is decided here.
+    assert_eq!(plan.snapshot.triggers.len(), 1);
+    assert!(plan.snapshot.brokers.is_empty());
+    assert_eq!(plan.notes, ["trigger ns/t: broker b does not exist yet: the trigger waits for it"]);
+}
+
+#[test]
+fn whatever_is_missing_makes_events_wait_and_is_named() {
+    let dependency = |text: &str| annotated(trigger(json!({})), "knative.dev/dependency", text);
+    let on = |api_version: &str, kind: &str| {
+        dependency(&json!({"apiVersion": api_version, "kind": kind, "name": "p"}).to_string())
+    };
+    let service = json!({"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}});
+    let cases = [
+        (
+            trigger(json!({"subscriber": to("Broker", "none")})),
+            "SubscriberResolved=False(Unable to get the Subscriber's URI)",
+        ),
+        (
+            trigger(json!({"subscriber": to("Channel", "c")})),
+            "SubscriberResolved=False(Unable to get the Subscriber's URI)",
+        ),
+        (
+            trigger(json!({"subscriber": service})),
+            "SubscriberResolved=False(Unable to get the Subscriber's URI)",
+        ),
+        (
+            trigger(json!({"subscriber": {"uri": "ftp://s/"}})),
+            "SubscriberResolved=False(Unable to get the Subscriber's URI)",
+        ),
+        (
+            trigger(json!({"subscriber": {"uri": "http://u:pw@s/"}})),
+            "SubscriberResolved=False(Unable to get the Subscriber's URI)",
+        ),
+        (trigger(json!({"filters": [{"cesql": "((("}]})), "SubscriptionReady=False(InvalidFilter)"),
+        (trigger(json!({"filters": [{}]})), "SubscriptionReady=False(InvalidFilter)"),
+        (trigger(json!({"filters": "none"})), "SubscriptionReady=False(InvalidSpec)"),
+        (dependency("not json"), "DependencyReady=False(ReferenceError)"),
+        (
+            on("sources.knative.dev/v1", "PingSource"),
+            "DependencyReady=False(DependencyDoesNotExist)",
+        ),
+        (on("v1", "Pod"), "DependencyReady=Unknown(ListerDoesNotExist)"),
+    ];
+    for (trigger, expected) in cases {
+        let plan = make(&[broker(json!({})), trigger]);
+        let status = status(&plan, "Trigger", "t");
+        assert!(told(status).contains(&expected.to_owned()), "{expected}: {:?}", told(status));
+        assert!(is_paused(&plan), "{expected}");
+        assert!(!status.is_ready());
+        assert!(!format!("{status:?} {:?}", plan.notes).contains("pw"), "no secret is shown");
+    }
+}
+
+#[test]
+fn a_dead_letter_sink_that_is_missing_stops_nothing_but_is_told() {
+    let sink = json!({"delivery": {"deadLetterSink": to("Broker", "none")}});
+    let plan = make(&[broker(sink), trigger(json!({}))]);
+    for (kind, name) in [("Broker", "b"), ("Trigger", "t")] {
+        let condition = status(&plan, kind, name).condition("DeadLetterSinkResolved").unwrap();
+        assert_eq!(condition.reason, "Unable to get the dead letter sink's URI");
+        assert_eq!(
+            condition.message,
+            "failed to get object ns/none: brokers.eventing.knative.dev \"none\" not found"
+        );
+        assert!(!status(&plan, kind, name).is_ready());
+    }
+    assert!(!is_paused(&plan), "what cannot be delivered is parked");
+}
+
+#[test]
+fn references_lead_to_the_addresses_that_objects_report() {
+    let service = |api_version: &str| {
+        let mut service = object(api_version, "Service", "s", json!({}));
+        service["status"] = json!({"address": {"url": "http://s.example"}});
+        service
+    };
+    let sink = |api_version: &str, more: Value| {
+        let mut sink = json!({"ref": {"apiVersion": api_version, "kind": "Service", "name": "s"}});
+        sink.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        sink
+    };
+    let serving = "serving.knative.dev/v1";
+    let named =
+        json!({"ref": {"apiVersion": serving, "kind": "Service", "name": "s", "address": "https"}});
+    let cases = [
+        (sink("v1", json!({})), Some("http://s.ns.svc.cluster.local")),
+        (sink("v1", json!({"uri": "/path?x=1"})), Some("http://s.ns.svc.cluster.local/path?x=1")),
+        (sink(serving, json!({})), Some("http://s.example")),
+        (sink(serving, json!({"uri": "path"})), Some("http://s.example/path")),
+        (named, None),
+        (to("Broker", "b"), Some("http://events/ns/b")),
+    ];
+    for (subscriber, expected) in cases {
+        let objects = [
+            broker(json!({})),
+            service("v1"),
+            service(serving),
+            trigger(json!({"subscriber": subscriber})),
+        ];
+        let plan = make(&objects);
+        let status = status(&plan, "Trigger", "t");
+        assert_eq!(status.subscriber_uri.as_deref(), expected, "{subscriber}");
+    }
+}
+
+#[test]
+fn a_trigger_waits_until_what_it_depends_on_is_ready() {
+    let text = r#"{"kind":"PingSource","apiVersion":"sources.knative.dev/v1","name":"p"}"#;
+    let waiting = annotated(trigger(json!({})), "knative.dev/dependency", text);
+    let ready = make(&[broker(json!({})), waiting.clone(), ping(json!({}))]);
+    assert!(!is_paused(&ready) && status(&ready, "Trigger", "t").is_ready());
+    let unready = ping(json!({"sink": to("Broker", "none")}));
+    let unready = make(&[broker(json!({})), waiting, unready]);
+    assert!(is_paused(&unready));
+    let told = told(status(&unready, "Trigger", "t"));
+    assert!(told.contains(&"DependencyReady=False(NotFound)".to_owned()), "{told:?}");
+}
+
+#[test]
+fn a_ping_source_says_what_it_sends_and_where() {
+    let ready = make(&[broker(json!({})), ping(json!({"sink": to("Broker", "b")}))]);
+    let pinged = status(&ready, "PingSource", "p");
+    assert_eq!(told(pinged), ["Deployed=True", "Ready=True", "SinkProvided=True"]);
+    assert_eq!(pinged.sink_uri.as_deref(), Some("http://events/ns/b"));
+    assert_eq!(pinged.ce_attributes[0].kind, "dev.knative.sources.ping");
+    assert_eq!(pinged.ce_attributes[0].source, "/apis/v1/namespaces/ns/pingsources/p");
+    let straight = sources::Sink::Broker { namespace: "ns".into(), name: "b".into() };
+    assert_eq!(ready.sources[0].sink, straight);
+}
+
+#[test]
+fn a_source_that_cannot_run_says_why_and_one_whose_broker_is_missing_runs() {
+    let cases = [
+        (ping(json!({"schedule": "@every 1s"})), "Deployed=False(InvalidSchedule)", 0),
+        (ping(json!({"sink": to("Channel", "c")})), "SinkProvided=False(NotFound)", 0),
+        (ping(json!({"sink": to("Broker", "none")})), "SinkProvided=False(NotFound)", 1),
+        (
+            ping(json!({"ceOverrides": {"extensions": {"Id": "x"}}})),
+            "SinkProvided=False(InvalidOverrides)",
+            0,
+        ),
+        (ping(json!({"schedule": 5})), "Deployed=False(InvalidSpec)", 0),
+    ];
+    for (source, expected, running) in cases {
+        let plan = make(&[source]);
+        let told = told(status(&plan, "PingSource", "p"));
+        assert!(told.contains(&expected.to_owned()), "{expected}: {told:?}");
+        assert_eq!(plan.sources.len(), running, "{expected}");
+    }
+}
+
+#[test]
+fn a_github_source_needs_its_secrets_and_its_web_hook() {
+    let by_hand = || annotated(github(), "weft.dev/register", "false");
+    let cases = [
+        (github(), &[][..], "SecretsProvided=False(SecretTokenNotFound)", 0),
+        (github(), &["signing"], "SecretsProvided=False(AccessTokenNotFound)", 1),
+        (github(), &["signing", "access"], "WebhookConfigured=Unknown(NotRegistered)", 1),
+        (by_hand(), &["signing"], "Ready=True", 1),
+    ];
+    for (source, keys, expected, hooks) in cases {
+        let plan = make(&[broker(json!({})), secret(keys), source]);
+        let status = status(&plan, "GitHubSource", "g");
+        assert!(told(status).contains(&expected.to_owned()), "{expected}: {:?}", told(status));
+        assert_eq!((plan.hooks.len(), plan.sources.len()), (hooks, hooks), "{expected}");
+        assert_eq!(status.ce_attributes.len(), 1, "`*` is no type");
+        assert_eq!(status.ce_attributes[0].source, "https://github.com/acme/shop");
+        assert!(!format!("{plan:?}").contains("very secret"));
+    }
+}
+
+#[test]
+fn what_the_data_plane_could_not_do_is_said_and_changes_nothing_else() {
+    let objects = [broker(json!({})), trigger(json!({})), ping(json!({}))];
+    let world = world(&objects);
+    let config = Config::new("http://events");
+    let good = Plan::make(&world, &config, &Problems::new());
+    for (kind, name, expected) in [
+        ("Broker", "b", "IngressReady=False(NotInForce)"),
+        ("Trigger", "t", "SubscriptionReady=False(NotInForce)"),
+        ("PingSource", "p", "Deployed=False(NotInForce)"),
+    ] {
+        let of = Key { kind, namespace: "ns".to_owned(), name: name.to_owned() };
+        let problems = Problems::from([(of, "the disk is full".to_owned())]);
+        let plan = Plan::make(&world, &config, &problems);
+        let told = told(status(&plan, kind, name));
+        assert!(told.contains(&expected.to_owned()), "{told:?}");
+        assert_eq!((&plan.snapshot, &plan.sources), (&good.snapshot, &good.sources));
+        let follows = !status(&plan, "Trigger", "t").is_ready();
+        assert_eq!(follows, kind != "PingSource", "a trigger is as ready as its broker");
+    }
+}
+
+#[test]
+fn a_trigger_that_was_never_understood_keeps_its_events() {
+    let mut torn = trigger(json!({}));
+    torn["spec"]["subscriber"] = json!(["no", "object"]);
+    let plan = make(&[broker(json!({})), torn]);
+    assert_eq!(plan.snapshot.triggers[0].broker, Topic::new("ns", "b"));
+    assert!(is_paused(&plan));
+}
+
+#[test]
+fn a_pause_that_was_asked_for_is_no_fault() {
+    let plan = make(&[broker(json!({})), annotated(trigger(json!({})), "weft.dev/paused", "true")]);
+    let status = status(&plan, "Trigger", "t");
+    assert!(is_paused(&plan) && status.is_ready());
+    assert_eq!(status.condition("SubscriptionReady").unwrap().reason, "Paused");
+}
+
+#[test]
+fn readiness_that_is_lost_is_an_event() {
+    let mut lost = trigger(json!({}));
+    lost["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    let plan = make(
+        &[lost, broker(json!({}))]
+            .map(|object| if object["kind"] == "Broker" { foreign("other") } else { object }),
+    );
+    let [notice] = plan.events.as_slice() else { panic!("{:?}", plan.events) };
+    assert_eq!(notice.about().to_string(), "Trigger ns/t");
+    assert!(notice.warning);
+    assert_eq!(notice.reason, "BrokerDoesNotExist");
+}
+
+#[test]
+fn configuration_in_another_namespace_is_pointed_out() {
+    let plan = make(&[object("v1", "ConfigMap", "config-br-defaults", json!({}))]);
+    let note =
+        "config map ns/config-br-defaults: it has an effect in namespace knative-eventing only";
+    assert_eq!(plan.notes, [note]);
+}
+
+#[test]
+fn ten_thousand_triggers_are_planned_in_the_order_of_their_names_whatever_the_order_they_came_in() {
+    let named = |index: usize| {
+        let mut trigger = trigger(json!({}));
+        trigger["metadata"]["name"] = format!("t{index:05}").into();
+        trigger
+    };
+    let forwards: Vec<_> = (0..10_000).map(named).chain([broker(json!({}))]).collect();
+    let backwards: Vec<_> = forwards.iter().rev().cloned().collect();
+    let plan = make(&forwards);
+    assert_eq!(plan.snapshot.triggers.len(), 10_000);
+    assert_eq!(plan.statuses.len(), 10_001);
+    assert_eq!(plan, make(&backwards));
+}

@@ -1,0 +1,421 @@
+//! What is known of the resources: one picture of everything that is watched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crds::broker::Broker;
+use crds::condition::{Condition, READY, Status, Truth};
+use crds::github_source::GitHubSource;
+use crds::meta::ObjectMeta;
+use crds::ping_source::PingSource;
+use crds::secret::Secret;
+use crds::trigger::Trigger;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::kinds::{self, Keep, Watched};
+
+/// Secrets of these types are not kept: no source refers to them, and on a busy cluster they are most of all bytes.
+const UNWANTED_SECRETS: [&str; 2] = ["helm.sh/", "kubernetes.io/service-account-token"];
+/// `kubectl apply` repeats the whole manifest here.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Everything that is watched, as it was last seen. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub(crate) brokers: Table<Broker>,
+    pub(crate) triggers: Table<Trigger>,
+    pub(crate) pings: Table<PingSource>,
+    pub(crate) githubs: Table<GitHubSource>,
+    pub(crate) secrets: Table<Secret>,
+    pub(crate) config_maps: Table<Bare>,
+    /// By group and kind; what the server does not serve is not there.
+    pub(crate) others: BTreeMap<(&'static str, &'static str), Table<Addressed>>,
+}
+
+/// Why a value is not taken into the world.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its kind is not watched.
+    #[error("kind {0:?} is not watched")]
+    Kind(String),
+    /// It has no name.
+    #[error("an object without a name")]
+    Nameless,
+}
+
+impl Refused {
+    /// Never: the value stays what it is.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// What identifies an object among those of its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Name {
+    pub(crate) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// An object, and how much of it is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Held<T> {
+    pub(crate) object: T,
+    pub(crate) form: Form,
+}
+
+/// How much of an object is understood. What is not must not be taken for deleted: that would delete the events it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// All of it.
+    Current,
+    /// Its latest form is not, for this reason; what is held is the last one that was.
+    Former(String),
+    /// It never was, for this reason; what is held is what could be read.
+    Torn(String),
+}
+
+impl<T> Held<T> {
+    /// Why its latest form is not understood.
+    pub(crate) fn unread(&self) -> Option<&str> {
+        match &self.form {
+            Form::Current => None,
+            Form::Former(why) | Form::Torn(why) => Some(why),
+        }
+    }
+
+    /// Whether there is nothing that could be in force.
+    pub(crate) fn is_torn(&self) -> bool {
+        matches!(self.form, Form::Torn(_))
+    }
+}
+
+/// The objects of a kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Table<T>(BTreeMap<Name, Arc<Held<T>>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// What a table can hold.
+pub(crate) trait Kept: DeserializeOwned + Default + Clone + PartialEq {
+    fn metadata(&self) -> &ObjectMeta;
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    /// Sets the status, which is read by itself: what stands there is no mistake of the user's.
+    fn set_status(&mut self, status: Option<Value>);
+    /// Fills in what admission fills in, where admission is not ours.
+    fn complete(&mut self);
+    /// The least of an object that cannot be understood.
+    fn rescue(value: &Value) -> Self;
+}
+
+/// What changed about one kind.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// An object is there, or is another.
+    Put(Value),
+    /// An object was written by us and is so now, unless it has gone meanwhile.
+    Confirm(Value),
+    /// An object is gone.
+    Delete(Name),
+    /// These are all there are.
+    Replace(Vec<Value>),
+}
+
+impl World {
+    /// Takes an object in, as JSON of any watched kind.
+    ///
+    /// # Errors
+    /// When its kind is not watched or it has no name.
+    pub fn put(&mut self, object: Value) -> Result<(), Refused> {
+        let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+        let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+        let watched = kinds::find(group, text("kind"))
+            .ok_or_else(|| Refused::Kind(text("kind").to_owned()))?;
+        if object.pointer("/metadata/name").and_then(Value::as_str).is_none_or(str::is_empty) {
+            return Err(Refused::Nameless);
+        }
+        self.change(watched, Change::Put(object));
+        Ok(())
+    }
+
+    /// Applies a change; answers whether it made a difference.
+    pub(crate) fn change(&mut self, watched: &'static Watched, change: Change) -> bool {
+        match watched.keep {
+            Keep::Broker => self.brokers.apply(change),
+            Keep::Trigger => self.triggers.apply(change),
+            Keep::PingSource => self.pings.apply(change),
+            Keep::GitHubSource => self.githubs.apply(change),
+            Keep::Secret => self.secrets.apply(wanted(change)),
+            Keep::ConfigMap => self.config_maps.apply(change),
+            Keep::Address => {
+                let table = self.others.entry((watched.group, watched.kind)).or_default();
+                table.apply(change)
+            }
+        }
+    }
+
+    /// The version of an object whose status is written, if it is there.
+    pub(crate) fn metadata(&self, watched: &Watched, name: &Name) -> Option<&ObjectMeta> {
+        match watched.keep {
+            Keep::Broker => self.brokers.get(name).map(|held| &held.object.metadata),
+            Keep::Trigger => self.triggers.get(name).map(|held| &held.object.metadata),
+            Keep::PingSource => self.pings.get(name).map(|held| &held.object.metadata),
+            Keep::GitHubSource => self.githubs.get(name).map(|held| &held.object.metadata),
+            Keep::Secret | Keep::ConfigMap | Keep::Address => None,
+        }
+    }
+
+    /// The status of an object whose status is written, as it was last seen.
+    pub(crate) fn status(&self, watched: &Watched, name: &Name) -> Option<&Status> {
+        match watched.keep {
+            Keep::Broker => self.brokers.get(name)?.object.status.as_ref(),
+            Keep::Trigger => self.triggers.get(name)?.object.status.as_ref(),
+            Keep::PingSource => self.pings.get(name)?.object.status.as_ref(),
+            Keep::GitHubSource => self.githubs.get(name)?.object.status.as_ref(),
+            Keep::Secret | Keep::ConfigMap | Keep::Address => None,
+        }
+    }
+}
+
+fn wanted(change: Change) -> Change {
+    let unwanted = |value: &Value| {
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+        UNWANTED_SECRETS.iter().any(|prefix| kind.starts_with(prefix))
+    };
+    match change {
+        // The type of a Secret cannot change, so it is not there and stays so.
+        Change::Put(value) if unwanted(&value) => Change::Delete(name_of(&value)),
+        Change::Replace(values) => {
+            Change::Replace(values.into_iter().filter(|value| !unwanted(value)).collect())
+        }
+        other => other,
+    }
+}
+
+impl<T: Kept> Table<T> {
+    /// The object of that name, unless it is being deleted: then it counts as gone.
+    pub(crate) fn get(&self, name: &Name) -> Option<&Held<T>> {
+        self.0.get(name).map(Arc::as_ref).filter(|held| is_alive(held))
+    }
+
+    /// Every object that is not being deleted, by name.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = (&Name, &Held<T>)> {
+        self.0.iter().map(|(name, held)| (name, held.as_ref())).filter(|(_, held)| is_alive(held))
+    }
+
+    fn apply(&mut self, change: Change) -> bool {
+        match change {
+            Change::Put(value) => self.put(value),
+            Change::Confirm(value) => {
+                let uid =
+                    value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+                let known = self.0.get(&name_of(&value));
+                known.is_some_and(|held| held.object.metadata().uid == uid) && self.put(value)
+            }
+            Change::Delete(name) => self.0.remove(&name).is_some(),
+            Change::Replace(values) => {
+                let names: BTreeSet<Name> = values.iter().map(name_of).collect();
+                let before = self.0.len();
+                self.0.retain(|name, _| names.contains(name));
+                let mut changed = self.0.len() != before;
+                for value in values {
+                    changed |= self.put(value);
+                }
+                changed
+            }
+        }
+    }
+
+    fn put(&mut self, mut value: Value) -> bool {
+        let name = name_of(&value);
+        prune(&mut value);
+        let known = self.0.get(&name).map(Arc::as_ref);
+        if known.is_some_and(|known| is_older(&value, known.object.metadata())) {
+            return false;
+        }
+        let held = read(value, known);
+        if known == Some(&held) {
+            return false;
+        }
+        self.0.insert(name, Arc::new(held));
+        true
+    }
+}
+
+fn is_alive<T: Kept>(held: &Held<T>) -> bool {
+    held.object.metadata().deletion_timestamp.is_none()
+}
+
+fn name_of(value: &Value) -> Name {
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    Name::new(text("/metadata/namespace"), text("/metadata/name"))
+}
+
+/// Whether `value` is not newer than what is known of the same incarnation: an answer to a write of ours may overtake the
+/// watch, and then the watch tells older news. Versions that are no numbers are taken as they come.
+fn is_older(value: &Value, known: &ObjectMeta) -> bool {
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let number = |text: &str| text.parse::<u64>().ok();
+    let versions = (number(text("/metadata/resourceVersion")), number(&known.resource_version));
+    let (Some(new), Some(old)) = versions else { return false };
+    text("/metadata/uid") == known.uid && new <= old
+}
+
+/// Takes away what nobody here reads, and absent fields that are spelt out as null.
+fn prune(value: &mut Value) {
+    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        metadata.remove("managedFields");
+        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+            annotations.remove(LAST_APPLIED);
+        }
+    }
+    without_nulls(value, 0);
+}
+
+/// The API server refuses deeper JSON; the bound keeps the recursion harmless whoever sent it.
+const MAX_DEPTH: usize = 128;
+
+fn without_nulls(value: &mut Value, depth: usize) {
+    if depth == MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(|value| without_nulls(value, depth + 1));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without_nulls(item, depth + 1)),
+        _ => {}
+    }
+}
+
+fn read<T: Kept>(mut value: Value, known: Option<&Held<T>>) -> Held<T> {
+    let status = value.as_object_mut().and_then(|map| map.remove("status"));
+    let mut held = match T::deserialize(&value) {
+        Ok(object) => Held { object, form: Form::Current },
+        Err(error) => unreadable(&value, known, error.to_string()),
+    };
+    held.object.set_status(status);
+    held.object.complete();
+    held
+}
+
+/// What is held of an object that is not understood: the last good form, else what can be rescued.
+fn unreadable<T: Kept>(value: &Value, known: Option<&Held<T>>, why: String) -> Held<T> {
+    let good = known.filter(|known| !known.is_torn());
+    let mut held = match good {
+        Some(good) => Held { object: good.object.clone(), form: Form::Former(why) },
+        None => Held { object: T::rescue(value), form: Form::Torn(why) },
+    };
+    let metadata = value.get("metadata").and_then(|given| ObjectMeta::deserialize(given).ok());
+    let named = || {
+        let Name { namespace, name } = name_of(value);
+        ObjectMeta::named(namespace, name)
+    };
+    *held.object.metadata_mut() = metadata.unwrap_or_else(named);
+    held
+}
+
+/// An object of which only the name counts.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bare {
+    pub(crate) metadata: ObjectMeta,
+}
+
+/// An object of which only the address and the readiness count.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Addressed {
+    pub(crate) metadata: ObjectMeta,
+    #[serde(skip)]
+    pub(crate) status: Option<Status>,
+}
+
+/// The readiness that a foreign object reports. With a status about an older generation nothing is known, as in Knative.
+pub(crate) fn reported(metadata: &ObjectMeta, status: Option<&Status>) -> Condition {
+    let observed = status.and_then(|status| status.observed_generation);
+    if let (Some(now), Some(observed)) = (metadata.generation, observed)
+        && now != observed
+    {
+        let message = format!(
+            "The dependency's metadata.generation, {now}, is not equal to its status.observedGeneration, {observed}."
+        );
+        return Condition::new(READY, Truth::Unknown).because("GenerationNotEqual", message);
+    }
+    let ready = status.and_then(|status| status.condition(READY)).cloned();
+    ready.unwrap_or_else(|| {
+        Condition::new(READY, Truth::Unknown)
+            .because("DependencyNotConfigured", "Dependency has not yet been reconciled.")
+    })
+}
+
+macro_rules! kept {
+    ($($kind:ty: $status:expr, $complete:expr, $rescue:expr;)+) => {$(
+        impl Kept for $kind {
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+
+            fn set_status(&mut self, status: Option<Value>) {
+                let set: fn(&mut Self, Option<Value>) = $status;
+                set(self, status);
+            }
+
+            fn complete(&mut self) {
+                let complete: fn(&mut Self) = $complete;
+                complete(self);
+            }
+
+            fn rescue(value: &Value) -> Self {
+                let rescue: fn(&Value) -> Self = $rescue;
+                rescue(value)
+            }
+        }
+    )+};
+}
+
+kept! {
+    Broker: |broker, value| broker.status = status(value), |_| {}, |_| Self::default();
+    Trigger: |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
+    PingSource: |source, value| source.status = status(value), PingSource::defaults, |_| Self::default();
+    GitHubSource: |source, value| source.status = status(value), GitHubSource::defaults, |_| Self::default();
+    Secret: |_, _| {}, Secret::defaults, |_| Self::default();
+    Bare: |_, _| {}, |_| {}, |_| Self::default();
+    Addressed: |object, value| object.status = status(value), |_| {}, |_| Self::default();
+}
+
+/// A status that cannot be read counts as none: whoever owns it writes it anew.
+fn status(value: Option<Value>) -> Option<Status> {
+    serde_json::from_value(value?).ok()
+}
+
+/// The Broker's name is enough to go on keeping events for the Trigger.
+fn rescue_trigger(value: &Value) -> Trigger {
+    let mut trigger = Trigger::default();
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let broker = text("/spec/broker");
+    let broker = if broker.is_empty() { text("/spec/brokerRef/name") } else { broker };
+    broker.clone_into(&mut trigger.spec.broker);
+    trigger
+}
+
+#[cfg(test)]
+mod tests;
