@@ -97,10 +97,19 @@ Exit code: 0 it is, 2 it was not in time.")]
   weft kubeconfig > weft.kubeconfig && KUBECONFIG=weft.kubeconfig kubectl get triggers
   weft kubeconfig --merge && kubectl get triggers  add it to your own kubeconfig")]
     Kubeconfig(KubeconfigArgs),
-    /// Print the CustomResourceDefinitions, for a Kubernetes cluster
+    /// Print the definitions of the kinds, for a Kubernetes cluster
     #[command(after_help = "Examples:
   weft crds | kubectl apply --server-side -f -")]
     Crds,
+    /// Run the mesh with the resources of a Kubernetes cluster
+    #[command(after_help = "Examples:
+  weft crds | kubectl apply --server-side -f - && weft controller
+  weft controller --context staging --data ./data
+  weft controller --events 0.0.0.0:8080 --events-url http://weft.knative-eventing.svc.cluster.local
+
+The same reconcilers as in `weft up`, against the cluster that your kubeconfig names. Of several,
+the one that holds the Lease works; the others wait.")]
+    Controller(ControllerArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:
   source <(weft completions bash)
@@ -159,6 +168,34 @@ pub struct UpArgs {
     /// YAML file, or directory of them (*.yaml, *.yml, *.json); may be repeated
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR")]
     pub files: Vec<PathBuf>,
+    /// How the mesh runs
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `weft controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// The kubeconfig of the cluster [default: your own, or the one of the pod]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Which context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// URL under which the cluster reaches the events listener: the addresses of Brokers start with it [default: the listener's own]
+    #[arg(long, value_name = "URL")]
+    pub events_url: Option<url::Url>,
+    /// Namespace of the Lease `weft-controller`, by which one of several works
+    #[arg(long, value_name = "NAMESPACE", default_value = "knative-eventing")]
+    pub lease_namespace: String,
+    /// How the mesh runs
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a mesh runs.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// Where events and state are kept [default: the user's state directory, ~/.local/state/weft]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,

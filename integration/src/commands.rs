@@ -10,6 +10,7 @@ use crate::cli::{Cli, Command};
 use crate::scheduling;
 
 mod apply;
+mod controller;
 mod delete;
 mod describe;
 mod display;
@@ -32,7 +33,7 @@ const FAILED: u8 = 2;
 /// Runs a command to its exit code.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    if matches!(cli.command, Command::Up(_)) {
+    if matches!(cli.command, Command::Up(_) | Command::Controller(_)) {
         scheduling::prefer_throughput();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -60,6 +61,7 @@ pub fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
     match command {
         Command::Up(args) => up::run(args, out).await.map(|()| 0),
+        Command::Controller(args) => controller::run(args, out).await.map(|()| 0),
         Command::Send(args) => send::run(args, out).await.map(|()| 0),
         Command::Tail(args) => tail::run(args, out).await.map(|()| 0),
         Command::Display(args) => display::run(args, out).await.map(|()| 0),

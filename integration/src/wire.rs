@@ -12,8 +12,6 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use broker::store::Store;
 use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
-use crds::manifest::Located;
-use crds_controller::{Applied, DataPlane, Published};
 use dispatcher::{Dispatcher, DispatcherConfig};
 use prometheus_client::registry::Registry;
 use sources::{Clock, Hooks, Ports, Runner};
@@ -27,17 +25,20 @@ use crate::access::{Access, KUBECONFIG};
 use crate::admin::Admin;
 use crate::endpoints::Endpoints;
 use crate::listen::{self, Events};
-use crate::resources::apply::Gone;
-use crate::resources::follow::Follower;
 use crate::{checkpoints, emit, output};
 
 mod control;
+mod plane;
+
+pub use control::{Cluster, Control};
+use control::{Files, Resources};
+use plane::Plane;
 
 /// What `weft up` was asked for.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Resource files and directories.
-    pub files: Vec<PathBuf>,
+    /// Where its resources are.
+    pub control: Control,
     /// The data directory.
     pub data: PathBuf,
     /// Address of the events listener.
@@ -115,13 +116,13 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&settings).await?;
     let endpoints = listeners.endpoints()?;
-    let (follower, objects) = Follower::start(settings.files.clone())?;
+    let mut files = Files::read(&settings.control)?;
     let mut registry = Registry::with_prefix("weft");
     let store = open(&settings).await?;
     Endpoints::remove(&settings.data)?;
     let address = reachable(listeners.api.local_addr()?);
     let access = Access::open(&settings.data, address)?;
-    let resources = control::Resources::open(&settings.data, &access).await?;
+    let resources = Resources::open(&settings, &access).await?;
     let mesh = Arc::new(Mesh::assemble(&settings, &store, &mut registry, &endpoints.events)?);
     let tasks = TaskTracker::new();
     let ready = CancellationToken::new();
@@ -132,26 +133,23 @@ pub async fn run(
         ready: ready.clone(),
         stop: stop.clone(),
     };
-    let router = admin.router().fallback_service(resources.router());
+    let router = resources.router(admin.router());
     mesh.listen(listeners, (router, access.tls()), &stop, &tasks);
     let client = resources.serve(&stop, &tasks);
-    control::declare(&client, &settings.files, &objects, Gone::DeletedButBrokers).await?;
-    let names = control::Names { events: &endpoints.events, public: settings.public_url.as_ref() };
-    control::reconcile(client.clone(), names, Plane(mesh.clone()), (&stop, &tasks)).await;
-    if let Err(error) = mesh.dispatcher.sweep(store.as_ref()).await {
-        tracing::warn!(%error, "triggers deleted meanwhile cannot be forgotten");
-    }
-    access.write_kubeconfig(&settings.data, address)?;
-    endpoints.write(&settings.data)?;
-    ready.cancel();
-    announce(out, &endpoints, &settings, &mesh)?;
-    let declare = async |objects: Vec<Located>| {
-        let declared = control::declare(&client, &settings.files, &objects, Gone::Deleted).await;
-        if let Err(error) = declared {
-            tracing::error!("{error:#}");
+    files.declare(&client).await?;
+    let plane = Plane::new(mesh.clone());
+    if control::reconcile(client.clone(), &settings, &endpoints.events, plane, (&stop, &tasks)).await
+    {
+        // Only now is it known which triggers there are.
+        if let Err(error) = mesh.dispatcher.sweep(store.as_ref()).await {
+            tracing::warn!(%error, "triggers deleted meanwhile cannot be forgotten");
         }
-    };
-    follower.run(&stop, declare).await;
+        resources.publish(&access, &settings.data, address)?;
+        endpoints.write(&settings.data)?;
+        ready.cancel();
+        announce(out, &endpoints, &settings, &mesh)?;
+        files.follow(&client, &stop).await;
+    }
     mesh.shut_down(&settings, &tasks, store).await?;
     resources.close().await
 }
@@ -172,29 +170,6 @@ struct Mesh {
     snapshot: Arc<ArcSwap<dispatcher::Snapshot>>,
     /// `namespace/name` of the sources that receive web hooks.
     hooked: Mutex<Vec<String>>,
-}
-
-/// The mesh, as the reconcilers see it.
-struct Plane(Arc<Mesh>);
-
-impl DataPlane for Plane {
-    async fn apply(&self, published: Published) -> Applied {
-        let mesh = &self.0;
-        for note in &published.notes {
-            tracing::warn!("{note}");
-        }
-        let problems = match mesh.dispatcher.apply(published.snapshot.clone()).await {
-            Ok(()) => Vec::new(),
-            Err(error) => error.problems,
-        };
-        for problem in &problems {
-            tracing::warn!("{problem}");
-        }
-        mesh.snapshot.store(Arc::new(published.snapshot));
-        mesh.sources.apply(published.sources);
-        *mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner) = published.hooks;
-        control::applied(problems)
-    }
 }
 
 impl Mesh {
@@ -276,7 +251,9 @@ fn announce(
     writeln!(text, "  events   {}/{{namespace}}/{{broker}}", endpoints.events)?;
     writeln!(text, "  gateway  {}", endpoints.gateway)?;
     writeln!(text, "  api      {}  (/healthz /readyz /metrics)", endpoints.api)?;
-    writeln!(text, "  kubectl  KUBECONFIG={}", settings.data.join(KUBECONFIG).display())?;
+    if let Control::Embedded { .. } = settings.control {
+        writeln!(text, "  kubectl  KUBECONFIG={}", settings.data.join(KUBECONFIG).display())?;
+    }
     writeln!(text, "  data     {}", settings.data.display())?;
     for broker in &snapshot.brokers {
         let topic = &broker.topic;
@@ -291,8 +268,8 @@ fn announce(
     }
     if let Some(broker) = snapshot.brokers.first() {
         writeln!(text, "try: weft send --broker {} --type hello --json '{{}}'", broker.topic)?;
-    } else if settings.files.is_empty() {
-        writeln!(text, "nothing is declared yet: use `weft apply -f FILE`, kubectl, or `weft up -f FILE|DIR`")?;
+    } else {
+        writeln!(text, "nothing is declared yet: use `weft apply -f FILE`, or kubectl")?;
     }
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crds::admission::{self, Admitted, Operation, Refused};
 use crds::broker_defaults::{self, BrokerDefaults};
 use crds::config_map::ConfigMap;
-use crds::object::Rules;
+use crds::object::{DecodeError, Object, Rules};
 use crds::ping_defaults::{self, PingDefaults};
 use crds::resource::{self, Resource};
 use parking_lot::Mutex;
@@ -55,12 +55,14 @@ impl Admission {
         }
     }
 
-    /// Decides about an object that is new, or that replaces `old`.
+    /// Decides about an object that is new, or that replaces `old`. Where unknown fields are refused (`strict`), they are
+    /// told before broken rules, as a server does that decodes before it asks its webhooks.
     pub(crate) fn admit(
         &self,
         resource: &Resource,
         object: Value,
         old: Option<&Value>,
+        strict: bool,
     ) -> Result<Admitted, Refusal> {
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let subject = Subject::new(resource, name);
@@ -74,8 +76,15 @@ impl Admission {
             broker_defaults: &broker_defaults,
             ping_defaults: self.ping_defaults(),
         };
-        let admitted = admission::admit(resource, object, operation, &rules)
-            .map_err(|refused| refusal(resource, &version, subject, &refused))?;
+        let written = strict.then(|| object.clone());
+        let admitted =
+            admission::admit(resource, object, operation, &rules).map_err(|refused| {
+                let unknown = written.as_ref().map(unknown_fields).unwrap_or_default();
+                if unknown.is_empty() {
+                    return refusal(resource, &version, subject, &refused);
+                }
+                Refusal::BadRequest(cannot_be_handled(resource, &version, strict_error(&unknown)))
+            })?;
         check_configuration(resource, &admitted.object)?;
         Ok(admitted)
     }
@@ -179,6 +188,29 @@ fn webhook(group: &str) -> &'static str {
         "serving.knative.dev" => "validation.webhook.serving.knative.dev",
         _ => "validation.webhook.eventing.knative.dev",
     }
+}
+
+/// The fields of an object that its kind has not, of the kinds that are read strictly. A status is not the client's.
+fn unknown_fields(object: &Value) -> Vec<String> {
+    let mut object = object.clone();
+    if let Value::Object(map) = &mut object {
+        map.remove("status");
+    }
+    let paths = |error: DecodeError| match error {
+        DecodeError::UnknownFields { paths, .. } => paths,
+        _ => Vec::new(),
+    };
+    let found = match Object::from_value(&object) {
+        Err(DecodeError::Several(errors)) => errors.into_iter().flat_map(paths).collect(),
+        Err(error) => paths(error),
+        Ok(_) => Vec::new(),
+    };
+    found.iter().map(|path| format!("unknown field {path:?}")).collect()
+}
+
+/// How Kubernetes tells of fields that are unknown or stand twice.
+pub(crate) fn strict_error(problems: &[String]) -> String {
+    format!("strict decoding error: {}", problems.join(", "))
 }
 
 /// How Kubernetes refuses what does not decode.

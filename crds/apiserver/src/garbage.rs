@@ -213,7 +213,12 @@ fn backoff(attempts: u32, luck: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use crds::resource;
+    use serde_json::json;
+
     use super::*;
+    use crate::server::{Checks, Config, Limits};
+    use crate::store::{Change, Expected, Key, Options};
 
     #[test]
     fn waits_double_up_to_a_limit() {
@@ -221,5 +226,28 @@ mod tests {
         assert_eq!(backoff(2, 1.0), FIRST_WAIT * 2);
         assert_eq!(backoff(1, 0.0), FIRST_WAIT / 2);
         assert_eq!(backoff(u32::MAX, 1.0), LAST_WAIT);
+    }
+
+    #[tokio::test]
+    async fn events_that_happened_long_ago_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("api.redb"), Options::default()).unwrap();
+        let checks = Checks { cesql: Box::new(|_| Ok(())), schedule: Box::new(|_, _| Ok(())) };
+        let (git_version, limits) = (String::new(), Limits::default());
+        let server =
+            ApiServer::new(Arc::clone(&store), Config { token: None, git_version, checks, limits });
+        let resource = resource::of_kind("", "Event").unwrap();
+        let now = jiff::Timestamp::now().to_string();
+        for (name, time) in [("old", "2020-01-01T00:00:00Z"), ("new", now.as_str())] {
+            let key = Key { resource, namespace: "n".to_owned(), name: name.to_owned() };
+            let object =
+                json!({"metadata": {"name": name, "namespace": "n", "creationTimestamp": time}});
+            let change = Change::Put(Box::new(move |_| object.to_string().into()));
+            store.write(key, Expected::Absent, change).await.unwrap();
+        }
+        examine::drop_old_events(&server).await;
+        let left = store.list(resource, None, None, 0).records;
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].key.name, "new");
     }
 }

@@ -9,6 +9,7 @@ mod envelope;
 pub(crate) mod metadata;
 mod openapi;
 mod patching;
+mod protobuf;
 mod read;
 mod request;
 mod reviews;
@@ -220,7 +221,7 @@ impl ApiServer {
                 if method != Method::POST {
                     return Err(Refusal::MethodNotAllowed);
                 }
-                let media = body::Media::of(&headers)?;
+                let media = body::Media::of_object(&headers)?;
                 let bytes = body::read(request.into_body(), self.limits.request_bytes).await?;
                 let review = body::parse(&bytes, media)?.value;
                 Ok(reviews::answer(group, kind, review)?.created().into_response())

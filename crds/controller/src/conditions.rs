@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn ready_is_false_before_unknown_before_true_and_says_the_first_reason() {
-        let cases: &[(&[(Truth, &str)], Truth, &str)] = &[
-            (&[], Truth::True, ""),
+        let cases = [
+            (&[][..], Truth::True, ""),
             (&[(Truth::True, "Fine")], Truth::True, ""),
             (
                 &[(Truth::True, "a"), (Truth::Unknown, "b"), (Truth::Unknown, "c")],
@@ -64,7 +64,7 @@ mod tests {
         ];
         for (given, truth, reason) in cases {
             let ready = ready(given);
-            assert_eq!((ready.status, ready.reason.as_str()), (*truth, *reason), "{given:?}");
+            assert_eq!((ready.status, ready.reason.as_str()), (truth, reason), "{given:?}");
         }
     }
 

@@ -1,15 +1,16 @@
 //! Watches: one a kind, all into one world.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::kinds::{Keep, Need, WATCHED, Watched};
@@ -20,6 +21,11 @@ use crate::world::{Change, Name, World};
 const MOST_IF_BROKEN: Duration = Duration::from_secs(30);
 /// The longest wait for a kind that the server does not serve: it comes with an installation, which takes minutes too.
 const MOST_IF_ABSENT: Duration = Duration::from_secs(300);
+
+/// After so many failures in a row a watch is not resumed but begun with a list: perhaps it is the version it goes on from.
+const MOST_RESUMED: u32 = 5;
+/// Failures with this much time between them are not in a row. The longest wait is shorter, so they are of a working server.
+const APART: Duration = Duration::from_secs(600);
 
 /// The world as the watches see it, and a number that grows with each change.
 #[derive(Debug)]
@@ -74,13 +80,11 @@ impl Shared {
         }
     }
 
-    /// Answers whether nothing had been heard of the kind so far.
-    fn absent(&self, watched: &'static Watched) -> bool {
-        let first = self.seen().unheard.remove(&id(watched));
-        if first {
+    /// Notes that the server does not serve the kind.
+    fn absent(&self, watched: &'static Watched) {
+        if self.seen().unheard.remove(&id(watched)) {
             self.nudge();
         }
-        first
     }
 
     fn is_unheard(&self, watched: &'static Watched) -> bool {
@@ -106,16 +110,30 @@ pub(crate) async fn observe(
     stop: CancellationToken,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &watched.api_resource());
-    let mut events = pin!(watcher(api, watcher::Config::default()));
-    let mut listed = Vec::new();
-    let mut failures: u32 = 0;
+    let mut failures = Failures::default();
     loop {
-        let Some(Some(event)) = stop.run_until_cancelled(events.next()).await else { return };
+        let events = pin!(watcher(api.clone(), watcher::Config::default()));
+        let followed = follow(events, watched, &shared, &mut failures);
+        if stop.run_until_cancelled(followed).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Follows a watch until only a new list helps.
+async fn follow(
+    mut events: Pin<&mut impl Stream<Item = watcher::Result<Event<DynamicObject>>>>,
+    watched: &'static Watched,
+    shared: &Shared,
+    failures: &mut Failures,
+) {
+    let mut listed = Vec::new();
+    while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => listed.extend(value(watched, &object)),
             Ok(Event::InitDone) => {
-                failures = 0;
+                failures.row = 0;
                 shared.change(watched, Change::Replace(std::mem::take(&mut listed)));
             }
             Ok(Event::Apply(object)) => {
@@ -129,15 +147,42 @@ pub(crate) async fn observe(
                 shared.change(watched, Change::Delete(name));
             }
             Err(error) => {
-                failures = failures.saturating_add(1);
-                let most = failed(watched, &shared, &error);
-                let wait = retry::wait(failures, fastrand::f64()).min(most);
-                if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                failures.count(Instant::now());
+                let most = failed(watched, shared, &error);
+                let wait = retry::wait(failures.row, fastrand::f64()).min(most);
+                tokio::time::sleep(wait).await;
+                if is_expired(&error) || failures.row.is_multiple_of(MOST_RESUMED) {
                     return;
                 }
             }
         }
     }
+}
+
+/// Failures of one watch.
+#[derive(Debug, Default)]
+struct Failures {
+    /// So many in a row.
+    row: u32,
+    last: Option<Instant>,
+}
+
+impl Failures {
+    fn count(&mut self, now: Instant) {
+        let apart = self.last.is_some_and(|last| now.saturating_duration_since(last) > APART);
+        self.row = if apart { 1 } else { self.row.saturating_add(1) };
+        self.last = Some(now);
+    }
+}
+
+/// Whether the server no longer knows the version from which the watch should go on. `kube` lists anew when the watch says
+/// so, but asks for the same version for ever when the request itself is answered so.
+fn is_expired(error: &watcher::Error) -> bool {
+    let (watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 410)
 }
 
 /// The object as plain JSON. Items of lists do not say what they are, so it is said here.
@@ -154,11 +199,8 @@ fn failed(watched: &'static Watched, shared: &Shared, error: &watcher::Error) ->
     let (kind, group) = (watched.kind, watched.group);
     if may_be_absent(watched, error) {
         // What was known stays known: a kind that is gone took its objects with it, and the watch told of each.
-        if shared.absent(watched) {
-            tracing::info!(kind, group, "not served here; looked for again from time to time");
-        } else {
-            tracing::debug!(kind, group, "still not served here");
-        }
+        shared.absent(watched);
+        tracing::debug!(kind, group, "not served here; looked for again from time to time");
         return MOST_IF_ABSENT;
     }
     if shared.is_unheard(watched) {

@@ -218,12 +218,13 @@ impl<T: Kept> Table<T> {
 
     fn apply(&mut self, change: Change) -> bool {
         match change {
-            Change::Put(value) => self.put(value),
+            Change::Put(value) => self.put(value, is_older),
             Change::Confirm(value) => {
                 let uid =
                     value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
                 let known = self.0.get(&name_of(&value));
-                known.is_some_and(|held| held.object.metadata().uid == uid) && self.put(value)
+                known.is_some_and(|held| held.object.metadata().uid == uid)
+                    && self.put(value, is_older)
             }
             Change::Delete(name) => self.0.remove(&name).is_some(),
             Change::Replace(values) => {
@@ -231,19 +232,21 @@ impl<T: Kept> Table<T> {
                 let before = self.0.len();
                 self.0.retain(|name, _| names.contains(name));
                 let mut changed = self.0.len() != before;
+                // A list is believed even if its versions are older: a server may have been restored from a backup. One
+                // that a write of ours has overtaken is corrected by the watch that begins where it ends.
                 for value in values {
-                    changed |= self.put(value);
+                    changed |= self.put(value, is_same);
                 }
                 changed
             }
         }
     }
 
-    fn put(&mut self, mut value: Value) -> bool {
+    fn put(&mut self, mut value: Value, is_known: fn(&Value, &ObjectMeta) -> bool) -> bool {
         let name = name_of(&value);
         prune(&mut value);
         let known = self.0.get(&name).map(Arc::as_ref);
-        if known.is_some_and(|known| is_older(&value, known.object.metadata())) {
+        if known.is_some_and(|known| is_known(&value, known.object.metadata())) {
             return false;
         }
         let held = read(value, known);
@@ -272,6 +275,14 @@ fn is_older(value: &Value, known: &ObjectMeta) -> bool {
     let versions = (number(text("/metadata/resourceVersion")), number(&known.resource_version));
     let (Some(new), Some(old)) = versions else { return false };
     text("/metadata/uid") == known.uid && new <= old
+}
+
+/// Whether `value` is what is known, to the version.
+fn is_same(value: &Value, known: &ObjectMeta) -> bool {
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    !known.resource_version.is_empty()
+        && text("/metadata/resourceVersion") == known.resource_version
+        && text("/metadata/uid") == known.uid
 }
 
 /// Takes away what nobody here reads, and absent fields that are spelt out as null.

@@ -152,7 +152,8 @@ impl Writer {
     fn take(&mut self, writes: &Writes) {
         self.looked = Instant::now();
         self.wrote = false;
-        self.retries.keep(|key| writes.contains_key(key) || self.flying.contains(key));
+        let flying = &self.flying;
+        self.retries.keep(|key| writes.contains_key(key) || flying.contains(key), self.looked);
         let allowed =
             |(key, write): &(&Key, &Write)| self.retries.allows(key, &write.version, self.looked);
         let allowed = writes.iter().filter(allowed);
@@ -170,7 +171,7 @@ impl Writer {
     fn written(&mut self, key: &Key, write: &Write, object: &DynamicObject) {
         let value = value(write.watched, object).unwrap_or_default();
         if is_kept(write, &value) {
-            self.retries.succeeded(key);
+            self.retries.succeeded(key, Instant::now(), fastrand::f64());
         } else {
             tracing::warn!(object = %key, "the server keeps another status than was written");
             self.retries.failed(key.clone(), None, Instant::now(), fastrand::f64());
@@ -194,7 +195,7 @@ impl Writer {
                 tracing::debug!(object = %key, "the object changed meanwhile; planned again");
                 self.retries.failed(key.clone(), Some(write.version), now, fastrand::f64());
             }
-            Outcome::Gone => self.retries.succeeded(key),
+            Outcome::Gone => self.retries.gone(key),
             Outcome::Failed(error) => {
                 tracing::warn!(object = %key, error, "its status cannot be written; tried again later");
                 self.retries.failed(key.clone(), None, now, fastrand::f64());

@@ -1,27 +1,28 @@
-//! The control plane of a standalone mesh: the API, the reconcilers that read it, and the files that are applied to it.
+//! The control plane of a mesh: where its resources are, the reconcilers that read them, and the files that are applied.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
 use crds::manifest::Located;
-use crds_apiserver::store::{Options, Store};
 use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
-use crds::object::Key;
-use crds::{broker, trigger};
-use crds_controller::{Applied, Controller, DataPlane};
-use dispatcher::Problem;
+use crds_apiserver::store::{Options, Store};
+use crds_controller::{Controller, DataPlane, leader};
 use kube::Client;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use url::Url;
+use uuid::Uuid;
 
+use super::Settings;
 use crate::access::Access;
 use crate::resources;
 use crate::resources::apply::Gone;
+use crate::resources::follow::Follower;
 
 /// The file of the resources in the data directory.
 const FILE: &str = "resources.redb";
@@ -29,25 +30,58 @@ const FILE: &str = "resources.redb";
 /// The version of Kubernetes whose API this is: clients look at it before they use what is newer.
 const KUBERNETES: &str = "v1.36.0";
 
-/// The embedded API.
-pub(super) struct Resources {
-    store: Arc<Store>,
-    server: Arc<ApiServer>,
+/// The Lease by which one of several controllers works.
+const LEASE: &str = "weft-controller";
+
+/// Where the resources of a mesh are.
+#[derive(Clone, Debug)]
+pub enum Control {
+    /// In the mesh itself.
+    Embedded {
+        /// Files and directories that are applied and followed.
+        files: Vec<PathBuf>,
+    },
+    /// In a cluster.
+    Cluster(Cluster),
 }
 
-/// How the mesh is reached.
-pub(super) struct Names<'a> {
-    /// Base URL of the events listener.
-    pub(super) events: &'a str,
-    /// The same as the outside sees it.
-    pub(super) public: Option<&'a Url>,
+/// A cluster, and how it sees the mesh.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Its API.
+    pub client: Client,
+    /// URL under which it reaches the events listener; the listener's own if there is none.
+    pub events_url: Option<Url>,
+    /// Namespace of the Lease by which one of several works.
+    pub lease_namespace: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("events_url", &self.events_url)
+            .field("lease_namespace", &self.lease_namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The API that the mesh serves, or the one that it is a client of.
+pub(super) enum Resources {
+    Embedded { store: Arc<Store>, server: Arc<ApiServer> },
+    Cluster(Client),
 }
 
 impl Resources {
-    pub(super) async fn open(data: &Path, access: &Access) -> anyhow::Result<Self> {
-        let path = data.join(FILE);
-        let opened = tokio::task::spawn_blocking(move || Store::open(&path, Options::default()));
-        let store = opened.await?.with_context(|| format!("open {}", data.join(FILE).display()))?;
+    pub(super) async fn open(settings: &Settings, access: &Access) -> anyhow::Result<Self> {
+        if let Control::Cluster(cluster) = &settings.control {
+            return Ok(Self::Cluster(cluster.client.clone()));
+        }
+        let path = settings.data.join(FILE);
+        let opened = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await?
+        };
+        let store = opened.with_context(|| format!("open {}", path.display()))?;
         let config = Config {
             token: Some(access.token().to_owned()),
             git_version: format!("{KUBERNETES}+weft.{}", env!("CARGO_PKG_VERSION")),
@@ -57,80 +91,131 @@ impl Resources {
             },
             limits: Limits::default(),
         };
-        Ok(Self { server: ApiServer::new(store.clone(), config), store })
+        Ok(Self::Embedded { server: ApiServer::new(store.clone(), config), store })
     }
 
-    /// What the network is served.
-    pub(super) fn router(&self) -> Router {
-        self.server.router()
+    /// What the API listener answers: `own`, and the resources if they are here.
+    pub(super) fn router(&self, own: Router) -> Router {
+        match self {
+            Self::Embedded { server, .. } => own.fallback_service(server.router()),
+            Self::Cluster(_) => own,
+        }
     }
 
-    /// Starts what the API does by itself, and answers with a client in this process.
+    /// Starts what the API does by itself, and answers with a client of it.
     pub(super) fn serve(&self, stop: &CancellationToken, tasks: &TaskTracker) -> Client {
-        tasks.spawn(self.server.clone().run(stop.clone()));
-        let service = self
-            .server
-            .local()
-            .map_request(|request: http::Request<kube::client::Body>| {
-                request.map(axum::body::Body::new)
-            });
-        Client::new(service, "default")
+        let server = match self {
+            Self::Embedded { server, .. } => server,
+            Self::Cluster(client) => return client.clone(),
+        };
+        tasks.spawn(server.clone().run(stop.clone()));
+        let body = |request: http::Request<kube::client::Body>| request.map(axum::body::Body::new);
+        Client::new(server.local().map_request(body), "default")
+    }
+
+    /// Tells clients how they reach the resources.
+    pub(super) fn publish(
+        &self,
+        access: &Access,
+        data: &Path,
+        address: SocketAddr,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Embedded { .. } => access.write_kubeconfig(data, address),
+            Self::Cluster(_) => Ok(()),
+        }
     }
 
     pub(super) async fn close(self) -> anyhow::Result<()> {
-        let Self { store, server } = self;
+        let Self::Embedded { store, server } = self else { return Ok(()) };
         drop(server);
         Ok(tokio::task::spawn_blocking(move || store.close()).await?)
     }
 }
 
-/// Applies what files declare. What is refused is told and changes nothing; without files, nothing is declared by them.
-pub(super) async fn declare(
-    client: &Client,
-    files: &[PathBuf],
-    objects: &[Located],
-    gone: Gone,
-) -> anyhow::Result<()> {
-    if files.is_empty() {
-        return Ok(());
+/// The files of a mesh, if it was given any.
+pub(super) struct Files {
+    follower: Option<(Follower, Vec<Located>)>,
+}
+
+impl Files {
+    pub(super) fn read(control: &Control) -> anyhow::Result<Self> {
+        let follower = match control {
+            Control::Embedded { files } if !files.is_empty() => {
+                Some(Follower::start(files.clone())?)
+            }
+            Control::Embedded { .. } | Control::Cluster(_) => None,
+        };
+        Ok(Self { follower })
     }
+
+    /// Applies what the files declared when they were read.
+    pub(super) async fn declare(&mut self, client: &Client) -> anyhow::Result<()> {
+        match &mut self.follower {
+            Some((_, objects)) => {
+                declare(client, &std::mem::take(objects), Gone::DeletedButBrokers).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Applies what changes in them, until `stop`.
+    pub(super) async fn follow(self, client: &Client, stop: &CancellationToken) {
+        let Some((follower, _)) = self.follower else { return stop.cancelled().await };
+        let changed = async |objects: Vec<Located>| {
+            if let Err(error) = declare(client, &objects, Gone::Deleted).await {
+                tracing::error!("{error:#}");
+            }
+        };
+        follower.run(stop, changed).await;
+    }
+}
+
+/// What is refused is told and changes nothing.
+async fn declare(client: &Client, objects: &[Located], gone: Gone) -> anyhow::Result<()> {
     for refused in resources::apply::apply(client, objects, gone).await? {
         tracing::error!("{refused}\nthe last good state of it stays in force");
     }
     Ok(())
 }
 
-/// Starts the reconcilers; returns once what the API held is in force.
+/// Starts the reconcilers; returns once what the API held is in force, or false when the mesh stopped before.
 pub(super) async fn reconcile(
     client: Client,
-    names: Names<'_>,
+    settings: &Settings,
+    listener: &str,
     plane: impl DataPlane,
     (stop, tasks): (&CancellationToken, &TaskTracker),
-) {
-    let config = crds_controller::Config {
-        public_url: names.public.map(ToString::to_string),
-        ..crds_controller::Config::new(names.events)
+) -> bool {
+    let public_url = settings.public_url.as_ref().map(ToString::to_string);
+    let config = |events: &str| crds_controller::Config {
+        public_url,
+        ..crds_controller::Config::new(events.trim_end_matches('/'))
     };
     let (synced, in_force) = oneshot::channel();
-    let controller = Controller::new(client, config, plane);
-    tasks.spawn(controller.run(stop.clone(), synced));
-    if in_force.await.is_err() {
-        tracing::debug!("stopped before the resources were in force");
+    match &settings.control {
+        Control::Embedded { .. } => {
+            let controller = Controller::new(client, config(listener), plane);
+            tasks.spawn(controller.run(stop.clone(), synced));
+        }
+        Control::Cluster(cluster) => {
+            let url = cluster.events_url.as_ref().map_or(listener, Url::as_str);
+            let controller = Controller::new(client.clone(), config(url), plane);
+            let lease = leader::Config {
+                namespace: cluster.lease_namespace.clone(),
+                name: LEASE.to_owned(),
+                identity: Uuid::new_v4().to_string(),
+                timings: leader::Timings::default(),
+            };
+            let (stop, work) = (stop.clone(), |stop| controller.run(stop, synced));
+            tasks.spawn(async move {
+                if let Err(error) = leader::lead(client, lease, stop.clone(), work).await {
+                    // Another may work already: what runs the process starts it again, as one that waits.
+                    tracing::error!(%error, "stopping");
+                    stop.cancel();
+                }
+            });
+        }
     }
-}
-
-/// What the dispatcher could not put in force, by object.
-pub(super) fn applied(problems: Vec<Problem>) -> Applied {
-    let about = |problem: Problem| {
-        let text = problem.to_string();
-        let (kind, name) = match problem {
-            Problem::Broker(topic, _) => (broker::KIND, topic.to_string()),
-            Problem::Trigger(name, _) | Problem::Target(name, _) | Problem::Duplicate(name) => {
-                (trigger::KIND, name)
-            }
-        };
-        let (namespace, name) = name.split_once('/').unwrap_or(("", &name));
-        (Key { kind, namespace: namespace.to_owned(), name: name.to_owned() }, text)
-    };
-    Applied { problems: problems.into_iter().map(about).collect() }
+    in_force.await.is_ok()
 }

@@ -3,4 +3,5 @@
 pub(crate) mod eventually;
 pub(crate) mod mesh;
 pub(crate) mod request;
+pub(crate) mod services;
 pub(crate) mod subscriber;

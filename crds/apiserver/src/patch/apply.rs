@@ -110,7 +110,7 @@ pub fn apply(
     let entry = Entry { api_version: writer.api_version.to_owned(), set, time };
     managers.entries.insert(id.clone(), entry);
     if let Some(last) = &last {
-        new = pruned(shape, &new, &managers, &last.set).map_err(broken)?;
+        new = pruned(shape, &new, &managers, (applied, &last.set)).map_err(broken)?;
     }
     let comparison = writer.scope_of(&compare(shape, &current, &new).map_err(broken)?);
     hand_over(&mut managers, &id, &comparison, force).map_err(PatchError::Conflict)?;
@@ -264,7 +264,7 @@ fn pruned(
     shape: Shape<'_>,
     merged: &Value,
     managers: &Managers,
-    last: &Set,
+    (applied, last): (&Value, &Set),
 ) -> Result<Value, String> {
     if last.is_empty() {
         return Ok(merged.clone());
@@ -279,7 +279,12 @@ fn pruned(
     // And so does what was never applied by this manager, but is below something it applied.
     let left = named(&fields_of(shape, &second)?);
     let gone = all.difference(&left).intersection(&last);
-    Ok(without(shape, merged, &gone, Emptied::Unless(&managers.owned())))
+    Ok(without(
+        shape,
+        merged,
+        &gone,
+        Emptied::Unless { owned: &managers.owned(), applied: Some(applied) },
+    ))
 }
 
 /// Takes over from the current object what this write is not about.

@@ -1,4 +1,4 @@
-//! The body of a request: bounded, in JSON or YAML, with keys that stand twice reported.
+//! The body of a request: bounded, in JSON or protobuf, with keys that stand twice reported.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,16 +10,21 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::server::protobuf::{self, ProtobufError};
 use crate::status::Refusal;
 
 /// More keys that stand twice are not reported: one is enough to refuse.
 const MAX_DUPLICATES: usize = 32;
+
+/// What objects may be written in.
+const OBJECTS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// What a body is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
     Json,
     Yaml,
+    Protobuf,
     JsonPatch,
     MergePatch,
     StrategicPatch,
@@ -34,11 +39,20 @@ impl Media {
         match text.split(';').next().unwrap_or_default().trim() {
             "" | "*/*" | "application/json" => Ok(Self::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Self::Yaml),
+            "application/vnd.kubernetes.protobuf" => Ok(Self::Protobuf),
             "application/json-patch+json" => Ok(Self::JsonPatch),
             "application/merge-patch+json" => Ok(Self::MergePatch),
             "application/strategic-merge-patch+json" => Ok(Self::StrategicPatch),
             "application/apply-patch+yaml" => Ok(Self::ApplyPatch),
-            _ => Err(unsupported("application/json, application/yaml")),
+            _ => Err(unsupported(OBJECTS)),
+        }
+    }
+
+    /// The same, for whole objects and options.
+    pub(crate) fn of_object(headers: &HeaderMap) -> Result<Self, Refusal> {
+        match Self::of(headers)? {
+            media @ (Self::Json | Self::Yaml | Self::Protobuf) => Ok(media),
+            _ => Err(unsupported(OBJECTS)),
         }
     }
 }
@@ -69,22 +83,25 @@ pub(crate) struct Parsed {
     pub(crate) duplicates: Vec<String>,
 }
 
-/// Parses JSON, or YAML where the client says so.
+/// Parses JSON, or protobuf where the client says so.
 pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Parsed, Refusal> {
-    let refused = |error: serde_json::Error| {
-        Refusal::BadRequest(format!("the body of the request is not valid JSON: {error}"))
-    };
-    let json = json(bytes);
-    if !matches!(media, Media::Yaml | Media::ApplyPatch) {
-        return json.map_err(refused);
+    if media == Media::Protobuf {
+        return match protobuf::read(bytes) {
+            Ok(value) => Ok(Parsed { value, duplicates: Vec::new() }),
+            Err(error @ ProtobufError::Malformed(_)) => Err(Refusal::BadRequest(error.to_string())),
+            Err(error @ ProtobufError::Unsupported { .. }) => {
+                Err(Refusal::UnsupportedMediaType(error.to_string()))
+            }
+        };
     }
-    // JSON is YAML; what is not JSON is read with the mesh's own YAML reader, which has its own bounds.
-    json.or_else(|error| yaml(bytes).unwrap_or_else(|| Err(refused(error))))
-}
-
-fn yaml(bytes: &[u8]) -> Option<Result<Parsed, Refusal>> {
-    let _ = bytes;
-    None
+    json(bytes).map_err(|error| {
+        let also = match media {
+            // Clients convert to JSON under these names, which is YAML as well.
+            Media::Yaml | Media::ApplyPatch => ", nor is YAML read that is not JSON",
+            _ => "",
+        };
+        Refusal::BadRequest(format!("the body of the request is not valid JSON{also}: {error}"))
+    })
 }
 
 /// Parses JSON. Nesting is bounded by the parser, at 128 levels.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::server::answer::{Answer, Writer};
 use crate::server::body::{self, Media};
 use crate::server::envelope::{self, Draft};
-use crate::server::request::Target;
+use crate::server::request::{Target, Validation};
 use crate::server::{ApiServer, Call, metadata};
 use crate::status::{Refusal, Subject};
 use crate::store::{Expected, Key, Record, WriteError};
@@ -18,10 +18,7 @@ const MAX_NAMES: usize = 8;
 
 impl ApiServer {
     pub(super) async fn create(&self, call: &Call) -> Result<Answer, Refusal> {
-        let media = Media::of(&call.headers)?;
-        if !matches!(media, Media::Json | Media::Yaml) {
-            return Err(body::unsupported("application/json, application/yaml"));
-        }
+        let media = Media::of_object(&call.headers)?;
         let parsed = body::parse(&call.body, media)?;
         let draft = Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
         self.insert(call, draft).await
@@ -84,7 +81,7 @@ impl ApiServer {
         if !causes.is_empty() {
             return Err(Refusal::Invalid { subject: call.target.subject(name), causes });
         }
-        let admitted = self.admission.admit(resource, object, None)?;
+        let admitted = self.admission.admit(resource, object, None, call.is_strict())?;
         let problems = admitted.unknown.into_iter().chain(duplicates).collect();
         let mut warnings = envelope::judge(&call.target, call.query.validation, problems)?;
         warnings.extend(admitted.warnings);
@@ -136,6 +133,11 @@ impl ApiServer {
 }
 
 impl Call {
+    /// Whether unknown fields are refused.
+    pub(super) fn is_strict(&self) -> bool {
+        self.query.validation == Validation::Strict
+    }
+
     /// Writes objects as this request wants them.
     pub(super) fn writer(&self) -> Writer<'_> {
         Writer {

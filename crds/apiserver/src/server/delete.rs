@@ -1,13 +1,15 @@
 //! DELETE: an object goes at once, or is marked until nothing holds it any more.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::select::{Fields, Labels};
 use crate::server::answer::Answer;
 use crate::server::body::{self, Media};
 use crate::server::envelope;
 use crate::server::metadata::{self, FOREGROUND, ORPHAN};
+use crate::server::read::{self, Selection};
 use crate::server::request::{self, Propagation, Query};
 use crate::server::{ApiServer, Call};
 use crate::status::{self, Refusal, Subject};
@@ -15,6 +17,8 @@ use crate::store::{Change, Expected, Key, WriteError};
 
 /// Attempts to delete an object that others write.
 const MAX_ATTEMPTS: usize = 16;
+/// Objects of a collection that are deleted at once: their writes share commits.
+const CONCURRENT: usize = 32;
 /// Namespaces without which clients and the mesh do not work.
 const KEPT_NAMESPACES: [&str; 2] = ["default", "kube-system"];
 
@@ -42,16 +46,13 @@ pub(crate) enum Removed {
 
 impl Deletion {
     /// What the query says, and the `DeleteOptions` in the body over it.
-    fn parse(query: &Query, bytes: &[u8], media: Media) -> Result<Self, Refusal> {
+    fn parse(query: &Query, bytes: &[u8], headers: &HeaderMap) -> Result<Self, Refusal> {
         let mut deletion =
             Self { propagation: query.propagation, dry_run: query.dry_run, ..Self::default() };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(deletion);
         }
-        if !matches!(media, Media::Json | Media::Yaml) {
-            return Err(body::unsupported("application/json, application/yaml"));
-        }
-        let options = body::parse(bytes, media)?.value;
+        let options = body::parse(bytes, Media::of_object(headers)?)?.value;
         let text = |pointer: &str| match options.pointer(pointer) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -77,7 +78,7 @@ impl Deletion {
 
 impl ApiServer {
     pub(super) async fn delete(&self, call: &Call) -> Result<Answer, Refusal> {
-        let deletion = Deletion::parse(&call.query, &call.body, Media::of(&call.headers)?)?;
+        let deletion = Deletion::parse(&call.query, &call.body, &call.headers)?;
         let key = envelope::key(&call.target, call.target.name.as_deref().unwrap_or_default());
         match self.remove(&key, &deletion, call.now).await? {
             Removed::Gone(last) => {
@@ -89,28 +90,28 @@ impl ApiServer {
     }
 
     pub(super) async fn delete_collection(&self, call: &Call) -> Result<Answer, Refusal> {
-        let deletion = Deletion::parse(&call.query, &call.body, Media::of(&call.headers)?)?;
-        let labels = Labels::parse(&call.query.label_selector)
-            .map_err(|error| Refusal::BadRequest(error.to_string()))?;
-        let fields = Fields::parse(&call.query.field_selector, call.target.resource)
-            .map_err(|error| Refusal::BadRequest(error.to_string()))?;
+        let deletion = &Deletion::parse(&call.query, &call.body, &call.headers)?;
+        let selection = Selection::parse(&call.query, &call.target)?;
         let namespace = call.target.namespace.as_deref();
-        let listing = self.store.list(call.target.resource, namespace, None, 0);
-        let mut removed = Vec::new();
-        for record in listing.records {
-            let object = envelope::open(&call.target, &record)?;
-            if !labels.matches(&object) || !fields.matches(&object) {
-                continue;
-            }
-            match self.remove(&record.key, &deletion, call.now).await {
-                Ok(Removed::Gone(_) | Removed::Held(_)) => removed.push(object),
-                // Somebody else was faster.
-                Err(Refusal::NotFound(_)) => {}
-                Err(refusal) => return Err(refusal),
+        let mut meant = Vec::new();
+        for record in self.store.list(call.target.resource, namespace, None, 0).records {
+            if selection.is_all() || selection.matches(&envelope::open(&call.target, &record)?) {
+                meant.push(record);
             }
         }
+        let removals = meant.into_iter().map(|record| async move {
+            match self.remove(&record.key, deletion, call.now).await {
+                Ok(Removed::Gone(_) | Removed::Held(_)) => Ok(Some(record)),
+                // Somebody else was faster.
+                Err(Refusal::NotFound(_)) => Ok(None),
+                Err(refusal) => Err(refusal),
+            }
+        });
+        let removed: Vec<Option<_>> =
+            stream::iter(removals).buffered(CONCURRENT).try_collect().await?;
+        let removed: Vec<_> = removed.into_iter().flatten().collect();
         let meta = json!({"resourceVersion": self.store.version().to_string()});
-        Ok(Answer::ok(&call.writer().list(&removed, meta)))
+        read::list_answer(call, &removed, &meta)
     }
 
     /// Deletes an object, or marks it if something holds it.

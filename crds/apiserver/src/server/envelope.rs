@@ -134,7 +134,7 @@ pub(crate) fn judge(
 ) -> Result<Vec<String>, Refusal> {
     match validation {
         Validation::Strict if !problems.is_empty() => {
-            let reason = format!("strict decoding error: {}", problems.join(", "));
+            let reason = admission::strict_error(&problems);
             let version = target.version.name;
             Err(Refusal::BadRequest(admission::cannot_be_handled(target.resource, version, reason)))
         }

@@ -22,7 +22,7 @@ impl ApiServer {
         let custom = call.target.resource.is_custom();
         let accepted = if custom { CUSTOM } else { CORE };
         let media = match Media::of(&call.headers).map_err(|_| body::unsupported(accepted))? {
-            Media::Json | Media::Yaml => return Err(body::unsupported(accepted)),
+            Media::Json | Media::Yaml | Media::Protobuf => return Err(body::unsupported(accepted)),
             Media::StrategicPatch if custom => return Err(body::unsupported(accepted)),
             media => media,
         };

@@ -1,6 +1,6 @@
 //! What is there from the start: a few namespaces, the defaults for Brokers, and the definitions of the kinds.
 
-use crds::broker_defaults::{self, BrokerDefaults};
+use crds::broker_defaults;
 use crds::resource::{self, RESOURCES, Resource};
 use serde_json::{Value, json};
 
@@ -10,6 +10,16 @@ use crate::store::{Expected, Key, WriteError};
 
 /// Namespaces that are there always, because clients take them for granted.
 const ALWAYS: [&str; 2] = ["default", "kube-system"];
+
+/// What is built in, written down so that users see what they may change.
+const SHIPPED: &str = "\
+clusterDefault:
+  brokerClass: Weft
+  delivery:
+    retry: 10
+    backoffPolicy: exponential
+    backoffDelay: PT0.2S
+";
 
 impl ApiServer {
     /// Makes what must be there before the first request; waits for whoever is at it.
@@ -28,7 +38,7 @@ impl ApiServer {
         let first_start = self.store.get(&marker).is_none();
         if first_start {
             self.plant(namespaces, named("", broker_defaults::NAMESPACE)).await?;
-            self.plant(kind("", crds::config_map::KIND)?, shipped_defaults()?).await?;
+            self.plant(kind("", crds::config_map::KIND)?, shipped_defaults()).await?;
         }
         for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
             self.define(resource).await?;
@@ -100,15 +110,13 @@ fn named(namespace: &str, name: &str) -> Value {
     }
 }
 
-/// The defaults for Brokers as Weft ships them. JSON is YAML, and what is shipped stays equal to what is built in.
-fn shipped_defaults() -> Result<Value, Refusal> {
-    let text = serde_json::to_string_pretty(&BrokerDefaults::builtin())
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
+/// The defaults for Brokers as Weft ships them.
+fn shipped_defaults() -> Value {
     let mut object = named(broker_defaults::NAMESPACE, broker_defaults::NAME);
     if let Value::Object(map) = &mut object {
-        map.insert("data".to_owned(), json!({broker_defaults::KEY: text}));
+        map.insert("data".to_owned(), json!({broker_defaults::KEY: SHIPPED}));
     }
-    Ok(object)
+    object
 }
 
 /// The conditions by which clients see that a kind is served.
@@ -131,5 +139,17 @@ fn establish(definition: &mut Value, since: &str) {
     });
     if let Value::Object(map) = definition {
         map.insert("status".to_owned(), status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::broker_defaults::BrokerDefaults;
+
+    use super::*;
+
+    #[test]
+    fn what_is_shipped_is_what_is_built_in() {
+        assert_eq!(BrokerDefaults::parse(SHIPPED).unwrap(), BrokerDefaults::builtin());
     }
 }

@@ -33,10 +33,7 @@ enum Outcome {
 
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Answer, Refusal> {
-        let media = Media::of(&call.headers)?;
-        if !matches!(media, Media::Json | Media::Yaml) {
-            return Err(body::unsupported("application/json, application/yaml"));
-        }
+        let media = Media::of_object(&call.headers)?;
         let parsed = body::parse(&call.body, media)?;
         let mut draft =
             Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
@@ -114,7 +111,8 @@ impl ApiServer {
             if !causes.is_empty() {
                 return Err(Refusal::Invalid { subject, causes });
             }
-            let admitted = match self.admission.admit(resource, new.clone(), Some(live)) {
+            let strict = call.is_strict();
+            let admitted = match self.admission.admit(resource, new.clone(), Some(live), strict) {
                 Ok(admitted) => {
                     problems.extend(admitted.unknown);
                     warnings = admitted.warnings;

@@ -136,8 +136,10 @@ impl Feed {
     /// The next lines; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
         while !self.ended {
-            if let Some(lines) = self.initial_lines() {
-                return Some(lines);
+            while self.initial.len() > 0 || self.mark_initial.is_some() {
+                if let Some(lines) = self.initial_lines() {
+                    return Some(lines);
+                }
             }
             let bookmark_at = self.next_bookmark;
             let bookmarks = self.call.query.bookmarks;
@@ -178,6 +180,9 @@ impl Feed {
         while told < INITIAL {
             let Some(record) = self.initial.next() else { break };
             told += 1;
+            if !self.selection.may_mean(&record.key) {
+                continue;
+            }
             match envelope::open(&self.call.target, &record) {
                 Ok(object) if self.selection.matches(&object) => {
                     lines.extend(self.line("ADDED", object));
@@ -191,7 +196,7 @@ impl Feed {
         {
             lines.extend(self.bookmark(version, &json!({INITIAL_END: "true"})));
         }
-        // Objects that were not selected leave a piece empty, and the next is asked for.
+        // Objects that are not selected leave a piece empty.
         (!lines.is_empty()).then(|| lines.into())
     }
 
@@ -199,6 +204,9 @@ impl Feed {
     fn event(&mut self, event: &Event) -> Option<Bytes> {
         if self.selection.is_all() && self.call.shape == Shape::Whole && self.is_stored_version() {
             return Some(raw(kind(event.kind), &event.record));
+        }
+        if !self.selection.may_mean(&event.record.key) {
+            return None;
         }
         let object = envelope::open(&self.call.target, &event.record).ok()?;
         let previous = event

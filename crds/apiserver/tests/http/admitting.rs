@@ -1,3 +1,4 @@
+use crds::resource::RESOURCES;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -109,4 +110,78 @@ async fn a_value_of_a_wrong_type_is_refused() {
     for wrong in [json!([]), json!("x"), Value::Null, json!({"metadata": 1})] {
         api.post(&path, &wrong).await.expect(400);
     }
+}
+
+/// What a cluster with Knative answered to objects of these kinds, with these defaults for Brokers.
+const MEASURED: &str = include_str!("../../../tests/admission.json");
+const KNATIVES_DEFAULTS: &str = "
+clusterDefault:
+  brokerClass: MTChannelBasedBroker
+  apiVersion: v1
+  kind: ConfigMap
+  name: config-br-default-channel
+  namespace: knative-eventing
+  delivery:
+    retry: 10
+    backoffPolicy: exponential
+    backoffDelay: PT0.2S
+";
+
+#[tokio::test]
+async fn a_cluster_with_knative_answers_the_same() {
+    let api = Api::new();
+    api.post("/api/v1/namespaces", &json!({"metadata": {"name": "bench"}})).await.expect(201);
+    let defaults = json!({"data": {"default-br-config": KNATIVES_DEFAULTS}});
+    let path = "/api/v1/namespaces/knative-eventing/configmaps/config-br-defaults";
+    api.merge(path, &defaults).await.expect(200);
+    let cases: Vec<Value> = serde_json::from_str(MEASURED).unwrap();
+    let mut refused = 0;
+    for case in &cases {
+        let (object, name) = (&case["object"], &case["case"]);
+        let kind = RESOURCES.iter().find(|one| case["kind"] == one.kind).unwrap();
+        let meta = &object["metadata"];
+        let path = format!(
+            "/{}/namespaces/{}/{}",
+            if kind.group.is_empty() {
+                "api/v1".to_owned()
+            } else {
+                format!("apis/{}", object["apiVersion"].as_str().unwrap())
+            },
+            meta["namespace"].as_str().unwrap(),
+            kind.plural
+        );
+        let options = "dryRun=All&fieldValidation=Strict";
+        // The ConfigMaps were there, so they were replaced.
+        let answer = if case["status"] == 200 {
+            let path = format!("{path}/{}", meta["name"].as_str().unwrap());
+            let there = api.get(&path).await.status == 200;
+            if !there {
+                continue;
+            }
+            api.put(&format!("{path}?{options}"), object).await
+        } else {
+            api.post(&format!("{path}?{options}"), object).await
+        };
+        if case["status"].as_u64().unwrap() < 400 {
+            // What is refused beyond Knative is listed where the rules are.
+            let stricter = answer.status == 400 && name.as_str().unwrap().starts_with("filters");
+            assert!(
+                stricter || case["status"] == answer.status.as_u16(),
+                "{name}: {}",
+                answer.body
+            );
+            continue;
+        }
+        refused += 1;
+        let status = answer.expect(u16::try_from(case["status"].as_u64().unwrap()).unwrap());
+        assert_eq!(status["reason"], case["reason"], "{name}");
+        let expected = case["message"].as_str().unwrap();
+        let message = status["message"].as_str().unwrap();
+        // Behind a parse error stands the reason, which that cluster did not give.
+        assert!(
+            message == expected || message.starts_with(&format!("{expected}\n")),
+            "{name}: {message}"
+        );
+    }
+    assert!(refused > 20, "{refused}");
 }

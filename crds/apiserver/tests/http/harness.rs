@@ -11,34 +11,34 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-pub const EVENTING: &str = "/apis/eventing.knative.dev/v1";
-pub const DEADLINE: Duration = Duration::from_secs(10);
-pub const TOKEN: &str = "a-token";
+pub(crate) const EVENTING: &str = "/apis/eventing.knative.dev/v1";
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const TOKEN: &str = "a-token";
 
 /// A server, its store and its directory.
-pub struct Api {
-    pub server: Arc<ApiServer>,
+pub(crate) struct Api {
+    pub(crate) server: Arc<ApiServer>,
     store: Arc<Store>,
     dir: TempDir,
-    collector: Option<(CancellationToken, JoinHandle<()>)>,
+    collector: Option<(CancellationToken, TaskTracker)>,
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
@@ -47,7 +47,11 @@ impl Answer {
 fn server(dir: &TempDir) -> (Arc<ApiServer>, Arc<Store>) {
     let store = Store::open(&dir.path().join("api.redb"), Options::default()).unwrap();
     let checks = Checks {
-        cesql: Box::new(|text| if text == "bad" { Err("it is bad".to_owned()) } else { Ok(()) }),
+        cesql: Box::new(|text| match text {
+            // The expressions among the measured cases that do not parse.
+            "type = = 'a'" | "NOPE(type)" | "1 + 2" => Err("it is malformed".to_owned()),
+            _ => Ok(()),
+        }),
         schedule: Box::new(|_, _| Ok(())),
     };
     let config = Config {
@@ -60,34 +64,36 @@ fn server(dir: &TempDir) -> (Arc<ApiServer>, Arc<Store>) {
 }
 
 impl Api {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (server, store) = server(&dir);
         Self { server, store, dir, collector: None }
     }
 
     /// With garbage collection.
-    pub fn collecting() -> Self {
+    pub(crate) fn collecting() -> Self {
         let mut api = Self::new();
         api.collect();
         api
     }
 
-    pub fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         let stop = CancellationToken::new();
-        let task = tokio::task::spawn(Arc::clone(&self.server).run(stop.clone()));
-        self.collector = Some((stop, task));
+        let tasks = TaskTracker::new();
+        tasks.spawn(Arc::clone(&self.server).run(stop.clone()));
+        tasks.close();
+        self.collector = Some((stop, tasks));
     }
 
-    pub async fn stop(&mut self) {
-        if let Some((stop, task)) = self.collector.take() {
+    pub(crate) async fn stop(&mut self) {
+        if let Some((stop, tasks)) = self.collector.take() {
             stop.cancel();
-            timeout(DEADLINE, task).await.expect("the collector stops").unwrap();
+            timeout(DEADLINE, tasks.wait()).await.expect("the collector stops");
         }
     }
 
     /// Stops, and opens the same directory again.
-    pub async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(mut self) -> Self {
         self.stop().await;
         self.store.close();
         let Self { server: old, store, dir, .. } = self;
@@ -96,11 +102,17 @@ impl Api {
         Self { server, store, dir, collector: None }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Response {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response {
         timeout(DEADLINE, self.server.local().oneshot(request)).await.expect("an answer").unwrap()
     }
 
-    pub async fn request(&self, method: Method, path: &str, media: &str, body: String) -> Answer {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        media: &str,
+        body: String,
+    ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -111,55 +123,55 @@ impl Api {
         read(self.send(request).await).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.accept(path, "application/json").await
     }
 
-    pub async fn accept(&self, path: &str, accept: &str) -> Answer {
+    pub(crate) async fn accept(&self, path: &str, accept: &str) -> Answer {
         let request =
             Request::builder().uri(path).header("accept", accept).body(Body::empty()).unwrap();
         read(self.send(request).await).await
     }
 
-    pub async fn post(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
         self.request(Method::POST, path, "application/json", object.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
         self.request(Method::PUT, path, "application/json", object.to_string()).await
     }
 
-    pub async fn merge(&self, path: &str, patch: &Value) -> Answer {
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
         let media = "application/merge-patch+json";
         self.request(Method::PATCH, path, media, patch.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str, options: &Value) -> Answer {
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
         let body = if options.is_null() { String::new() } else { options.to_string() };
         self.request(Method::DELETE, path, "application/json", body).await
     }
 
     /// Makes a `ConfigMap` in `default`.
-    pub async fn config(&self, name: &str, meta: Value) -> Value {
+    pub(crate) async fn config(&self, name: &str, meta: Value) -> Value {
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta});
         object["metadata"]["name"] = name.into();
         self.post("/api/v1/namespaces/default/configmaps", &object).await.expect(201)
     }
 
     /// Makes a Broker in `default`.
-    pub async fn broker(&self, name: &str) -> Value {
+    pub(crate) async fn broker(&self, name: &str) -> Value {
         let path = format!("{EVENTING}/namespaces/default/brokers");
         self.post(&path, &broker(name)).await.expect(201)
     }
 
     /// Waits until a path answers with this status.
     #[track_caller]
-    pub fn until(&self, path: &str, status: u16) -> impl Future<Output = Value> {
+    pub(crate) fn until(&self, path: &str, status: u16) -> impl Future<Output = Value> {
         self.until_it(path, move |answer| answer.status == status)
     }
 
     /// Waits until the answer of a path is as wanted.
-    pub async fn until_it(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Value {
+    pub(crate) async fn until_it(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let answer = self.get(path).await;
@@ -172,7 +184,7 @@ impl Api {
     }
 
     /// Opens a watch.
-    pub async fn watch(&self, path: &str) -> Lines {
+    pub(crate) async fn watch(&self, path: &str) -> Lines {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = self.send(request).await;
         assert_eq!(response.status(), 200);
@@ -180,7 +192,7 @@ impl Api {
     }
 }
 
-pub async fn read(response: Response) -> Answer {
+pub(crate) async fn read(response: Response) -> Answer {
     let (parts, body) = response.into_parts();
     let bytes = timeout(DEADLINE, body.collect()).await.expect("an end").unwrap().to_bytes();
     let body = serde_json::from_slice(&bytes)
@@ -188,20 +200,20 @@ pub async fn read(response: Response) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
-pub fn broker(name: &str) -> Value {
+pub(crate) fn broker(name: &str) -> Value {
     json!({
         "apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": name}, "spec": {},
     })
 }
 
-pub fn trigger(name: &str) -> Value {
+pub(crate) fn trigger(name: &str) -> Value {
     json!({
         "apiVersion": "eventing.knative.dev/v1", "kind": "Trigger", "metadata": {"name": name},
         "spec": {"broker": "default", "subscriber": {"uri": "http://s.example/"}},
     })
 }
 
-pub fn owned_by(owner: &Value, blocks: bool) -> Value {
+pub(crate) fn owned_by(owner: &Value, blocks: bool) -> Value {
     json!({"ownerReferences": [{
         "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"], "blockOwnerDeletion": blocks,
@@ -209,14 +221,14 @@ pub fn owned_by(owner: &Value, blocks: bool) -> Value {
 }
 
 /// The lines of a watch.
-pub struct Lines {
+pub(crate) struct Lines {
     body: Body,
     rest: Vec<u8>,
 }
 
 impl Lines {
     /// The next event; none at the end.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -231,7 +243,7 @@ impl Lines {
     }
 
     /// The type and the name of the next event.
-    pub async fn told(&mut self) -> (String, String) {
+    pub(crate) async fn told(&mut self) -> (String, String) {
         let event = self.next().await.expect("another event");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
@@ -239,7 +251,7 @@ impl Lines {
 }
 impl Lines {
     /// The lines of an answer.
-    pub fn of(response: Response) -> Self {
+    pub(crate) fn of(response: Response) -> Self {
         Self { body: response.into_body(), rest: Vec::new() }
     }
 }

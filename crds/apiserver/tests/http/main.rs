@@ -1,5 +1,7 @@
 //! The API as clients see it: requests against the router, over a store in a temporary directory.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what surprises a test ends it")]
+
 mod admitting;
 mod deleting;
 mod discovering;

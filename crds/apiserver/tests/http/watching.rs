@@ -136,3 +136,16 @@ async fn watches_end_when_the_server_stops() {
     api.stop().await;
     assert_eq!(watch.next().await, None);
 }
+
+#[tokio::test]
+async fn what_is_selected_comes_however_much_is_not() {
+    let api = Api::new();
+    for index in 0..150 {
+        api.config(&format!("c{index:03}"), json!({})).await;
+    }
+    api.config("z", json!({"labels": {"seen": "yes"}})).await;
+    for selector in ["labelSelector=seen", "fieldSelector=metadata.name%3Dz"] {
+        let mut watch = api.watch(&format!("{CONFIGS}?watch=true&{selector}")).await;
+        assert_eq!(watch.told().await, event("ADDED", "z"), "{selector}");
+    }
+}

@@ -250,7 +250,22 @@ async fn everything_is_there_after_a_restart() {
 #[tokio::test]
 async fn bodies_in_other_formats_are_refused() {
     let api = Api::new();
+    for media in ["application/cbor", "text/html", "application/merge-patch+json"] {
+        let status = api.request(Method::POST, CONFIGS, media, String::new()).await.expect(415);
+        assert_eq!(status["reason"], "UnsupportedMediaType");
+    }
     let media = "application/vnd.kubernetes.protobuf";
-    let status = api.request(Method::POST, CONFIGS, media, String::new()).await.expect(415);
-    assert_eq!(status["reason"], "UnsupportedMediaType");
+    api.request(Method::POST, CONFIGS, media, "{}".to_owned()).await.expect(400);
+}
+
+#[tokio::test]
+async fn kubernetes_own_kinds_may_come_as_protobuf() {
+    let api = Api::new();
+    // A Namespace named n, with the empty fields that Go writes.
+    let body = "k8s\0\n\x0f\n\x02v1\x12\tNamespace\x12\x0f\n\t\n\x01n\x12\0\x1a\0B\0\x12\0\x1a\0\x1a\0\"\0";
+    let media = "application/vnd.kubernetes.protobuf";
+    let made = api.request(Method::POST, "/api/v1/namespaces", media, body.to_owned()).await;
+    let made = made.expect(201);
+    assert_eq!(made["metadata"]["name"], "n");
+    assert_eq!(made["spec"]["finalizers"], json!(["kubernetes"]));
 }

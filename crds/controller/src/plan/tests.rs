@@ -7,12 +7,21 @@ use super::*;
 const EVENTING: &str = "eventing.knative.dev/v1";
 
 fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
-    json!({
+    let mut object = json!({
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1", "generation": 1},
-        "spec": spec,
-    })
+    });
+    object["spec"] = spec;
+    object
+}
+
+/// `object` with the fields of `more`.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
+        object.extend(more);
+    }
+    object
 }
 
 fn broker(spec: Value) -> Value {
@@ -32,14 +41,12 @@ fn foreign(name: &str) -> Value {
 }
 
 fn trigger(spec: Value) -> Value {
-    let mut whole = json!({"broker": "b", "subscriber": {"uri": "http://s/"}});
-    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let whole = with(json!({"broker": "b", "subscriber": {"uri": "http://s/"}}), spec);
     object(EVENTING, "Trigger", "t", whole)
 }
 
 fn ping(spec: Value) -> Value {
-    let mut whole = json!({"schedule": "* * * * *", "sink": {"uri": "http://s/"}});
-    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let whole = with(json!({"schedule": "* * * * *", "sink": {"uri": "http://s/"}}), spec);
     object("sources.knative.dev/v1", "PingSource", "p", whole)
 }
 
@@ -259,9 +266,7 @@ fn references_lead_to_the_addresses_that_objects_report() {
         service
     };
     let sink = |api_version: &str, more: Value| {
-        let mut sink = json!({"ref": {"apiVersion": api_version, "kind": "Service", "name": "s"}});
-        sink.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        sink
+        with(json!({"ref": {"apiVersion": api_version, "kind": "Service", "name": "s"}}), more)
     };
     let serving = "serving.knative.dev/v1";
     let named =

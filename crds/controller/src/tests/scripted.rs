@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) refuse: VecDeque<u16>,
     /// Kinds whose lists are refused with 500.
     pub(crate) broken: BTreeSet<String>,
+    /// Whether a watch from an older version is refused, instead of begun and ended.
+    pub(crate) blunt: bool,
     /// Whether patches are answered and not applied.
     pub(crate) deaf: bool,
     /// Whether nothing at all is answered.
@@ -141,12 +143,19 @@ impl Server {
         let since = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
         let since: u64 = since.and_then(|text| text.parse().ok()).unwrap_or_default();
         let plural = path.rsplit('/').next().unwrap().to_owned();
+        if self.state().blunt && since < self.state().oldest {
+            let whole = Full::new(Bytes::from(failure(410).to_string())).boxed_unsync();
+            return Response::builder().status(410).body(whole).unwrap();
+        }
         let revisions = self.revision.subscribe();
         let lines = stream::unfold(Some((self, since, revisions)), move |state| {
             let plural = plural.clone();
             async move {
                 let (server, since, mut revisions) = state?;
                 loop {
+                    if server.state().blunt && since < server.state().oldest {
+                        return None;
+                    }
                     let next = server.state().after(&plural, since);
                     let Some((line, seen)) = next else {
                         revisions.changed().await.ok()?;
@@ -172,6 +181,18 @@ impl State {
     pub(crate) fn condition(&self, plural: &str, name: &str, kind: &str) -> Option<&str> {
         let conditions = self.object(plural, name)?.pointer("/status/conditions")?.as_array()?;
         conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
+    }
+
+    /// `type reason count` of each Event.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let events = self.objects.iter().filter(|((plural, ..), _)| plural == "events");
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
+        events
+            .map(|(_, event)| {
+                let (kind, reason) = (text(event, "type"), text(event, "reason"));
+                format!("{kind} {reason} {}", event["count"])
+            })
+            .collect()
     }
 
     pub(crate) fn count(&self, write: &str) -> usize {

@@ -3,12 +3,13 @@ use serde_json::json;
 use super::*;
 
 fn trigger(version: &str, spec: Value) -> Value {
-    json!({
+    let mut trigger = json!({
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Trigger",
         "metadata": {"namespace": "ns", "name": "t", "uid": "u", "resourceVersion": version},
-        "spec": spec,
-    })
+    });
+    trigger["spec"] = spec;
+    trigger
 }
 
 fn good(version: &str, broker: &str) -> Value {
@@ -57,6 +58,14 @@ fn a_list_is_all_there_is_and_an_equal_one_changes_nothing() {
     assert!(!world.change(watched(), Change::Replace(vec![good("1", "a")])));
     assert!(world.change(watched(), Change::Replace(Vec::new())));
     assert_eq!(world.triggers.alive().count(), 0);
+}
+
+#[test]
+fn a_list_is_believed_though_it_is_older_for_a_server_may_be_restored_from_a_backup() {
+    let mut world = World::default();
+    world.put(good("9", "a")).unwrap();
+    assert!(world.change(watched(), Change::Replace(vec![good("5", "b")])));
+    assert_eq!(held(&world).object.broker(), "b");
 }
 
 #[test]

@@ -142,7 +142,13 @@ pub(super) enum Emptied<'a> {
     /// It is null, which still counts as a field.
     Null,
     /// It stays, empty, where somebody owns it as such, and goes elsewhere.
-    Unless(&'a Set),
+    Unless {
+        /// What anybody owns.
+        owned: &'a Set,
+        /// What is applied: it says in which way a field is empty. Only fields are followed; items with keys are never
+        /// empty.
+        applied: Option<&'a Value>,
+    },
 }
 
 impl Emptied<'_> {
@@ -151,9 +157,10 @@ impl Emptied<'_> {
         static NOBODY: Set = Set::new();
         match self {
             Self::Null => Self::Null,
-            Self::Unless(owned) => {
-                Self::Unless(owned.get(element).map_or(&NOBODY, |node| &node.below))
-            }
+            Self::Unless { owned, applied } => Self::Unless {
+                owned: owned.get(element).map_or(&NOBODY, |node| &node.below),
+                applied: applied.and_then(|applied| field_of(applied, element)),
+            },
         }
     }
 
@@ -161,11 +168,26 @@ impl Emptied<'_> {
     fn remnant(self, element: &Element, value: &Value) -> Option<Value> {
         match self {
             Self::Null => Some(Value::Null),
-            Self::Unless(owned) if owned.get(element).is_some_and(|node| node.member) => {
-                Some(if value.is_array() { json!([]) } else { json!({}) })
+            Self::Unless { owned, applied }
+                if owned.get(element).is_some_and(|node| node.member) =>
+            {
+                let empty = if value.is_array() { json!([]) } else { json!({}) };
+                Some(
+                    applied
+                        .and_then(|applied| field_of(applied, element))
+                        .cloned()
+                        .unwrap_or(empty),
+                )
             }
-            Self::Unless(_) => None,
+            Self::Unless { .. } => None,
         }
+    }
+}
+
+fn field_of<'a>(value: &'a Value, element: &Element) -> Option<&'a Value> {
+    match element {
+        Element::Field(name) => value.get(name),
+        Element::Key(_) | Element::Value(_) | Element::Index(_) => None,
     }
 }
 

@@ -1,0 +1,74 @@
+//! The mesh as the reconcilers see it: what they publish is put in force, and what could not be is told.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crds::object::Key;
+use crds::{broker, trigger};
+use crds_controller::{Applied, DataPlane, Published};
+use dispatcher::Problem;
+use sources::State;
+
+use super::Mesh;
+
+pub(super) struct Plane {
+    mesh: Arc<Mesh>,
+    /// The sources' revision that the last answer was about.
+    seen: AtomicU64,
+    /// The notes of the last time: what still waits is not told again.
+    told: Mutex<HashSet<String>>,
+}
+
+impl Plane {
+    pub(super) fn new(mesh: Arc<Mesh>) -> Self {
+        Self { mesh, seen: AtomicU64::new(0), told: Mutex::default() }
+    }
+
+    fn tell(&self, notes: Vec<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for note in notes.iter().filter(|note| !told.contains(*note)) {
+            tracing::warn!("{note}");
+        }
+        *told = notes.into_iter().collect();
+    }
+}
+
+impl DataPlane for Plane {
+    async fn apply(&self, published: Published) -> Applied {
+        let mesh = &self.mesh;
+        let dispatched = mesh.dispatcher.apply(published.snapshot.clone()).await;
+        mesh.snapshot.store(Arc::new(published.snapshot));
+        mesh.sources.apply(published.sources);
+        *mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner) = published.hooks;
+        let refused = dispatched.err().map_or(Vec::new(), |error| error.problems);
+        let mut problems: Vec<(Key, String)> = refused.into_iter().map(about).collect();
+        // Before the statuses: what changes in between is seen as a change.
+        self.seen.store(mesh.sources.revision(), Ordering::SeqCst);
+        for (source, status) in mesh.sources.statuses() {
+            if matches!(status.state, State::Waiting | State::Failed) {
+                let (namespace, name) = (source.namespace.to_string(), source.name.to_string());
+                problems.push((Key { kind: source.kind, namespace, name }, status.message));
+            }
+        }
+        let told = problems.iter().map(|(key, problem)| format!("{key}: {problem}"));
+        self.tell(published.notes.into_iter().chain(told).collect());
+        Applied { problems }
+    }
+
+    async fn changed(&self) {
+        self.mesh.sources.changed_since(self.seen.load(Ordering::SeqCst)).await;
+    }
+}
+
+/// The object that a problem of the dispatcher is about.
+fn about(problem: Problem) -> (Key, String) {
+    let (kind, name, why) = match problem {
+        Problem::Broker(topic, error) => (broker::KIND, topic.to_string(), error.to_string()),
+        Problem::Trigger(name, error) => (trigger::KIND, name, error.to_string()),
+        Problem::Target(name, error) => (trigger::KIND, name, error.to_string()),
+        Problem::Duplicate(name) => (trigger::KIND, name, "it is there twice".to_owned()),
+    };
+    let (namespace, name) = name.split_once('/').unwrap_or(("", &name));
+    (Key { kind, namespace: namespace.to_owned(), name: name.to_owned() }, why)
+}

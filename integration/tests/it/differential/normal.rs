@@ -1,0 +1,156 @@
+//! What remains of an answer when what must differ between two servers is taken out.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::servers::Answer;
+
+/// An answer, fit for comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Normal {
+    pub(crate) status: u16,
+    pub(crate) media: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) body: Value,
+}
+
+/// Gives names to what a server makes up: by the order in which it shows them.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    uids: Vec<String>,
+    versions: BTreeMap<String, Vec<String>>,
+}
+
+impl Names {
+    pub(crate) fn answer(&mut self, answer: &Answer) -> Normal {
+        let header = |name: &str| {
+            let values = answer.headers.get_all(name).iter();
+            values.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut body = answer.body.clone();
+        self.value(&mut body);
+        let media = header("content-type").concat();
+        let mut warnings = header("warning");
+        warnings.sort();
+        Normal { status: answer.status, media, warnings, body }
+    }
+
+    fn value(&mut self, value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::Object(fields) => self.object(fields),
+            Value::String(text) => *text = self.text(text),
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, fields: &mut Map<String, Value>) {
+        let listed = ["items", "rows"].iter().any(|field| fields.contains_key(*field));
+        if let Some(Value::Object(meta)) = fields.get_mut("metadata") {
+            self.metadata(meta, listed);
+        }
+        for (key, value) in fields.iter_mut() {
+            match key.as_str() {
+                "columnDefinitions" => columns(value),
+                "cells" => cells(value),
+                _ => {}
+            }
+            self.value(value);
+        }
+    }
+
+    fn metadata(&mut self, meta: &mut Map<String, Value>, listed: bool) {
+        let uid = meta.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(Value::String(version)) = meta.get_mut("resourceVersion") {
+            // A list's version is the server's, which counts what others write as well.
+            *version = if listed || uid.is_empty() {
+                "of the list".to_owned()
+            } else {
+                let versions = self.versions.entry(uid).or_default();
+                format!("version {}", place(versions, version))
+            };
+        }
+        for field in ["creationTimestamp", "deletionTimestamp"] {
+            if let Some(time) = meta.get_mut(field).filter(|time| is_time(time)) {
+                *time = "a time".into();
+            }
+        }
+        match meta.get("continue").and_then(Value::as_str) {
+            // The server for custom kinds says that there is none.
+            Some("") => meta.remove("continue"),
+            Some(_) => meta.insert("continue".to_owned(), "a token".into()),
+            None => None,
+        };
+        if let Some(Value::Array(entries)) = meta.get_mut("managedFields") {
+            for time in entries.iter_mut().filter_map(|entry| entry.get_mut("time")) {
+                if is_time(time) {
+                    *time = "a time".into();
+                }
+            }
+            // They are sorted by time, of which each server has its own.
+            entries.sort_by_key(|entry| {
+                let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+                [text("manager"), text("operation"), text("subresource"), text("apiVersion")]
+            });
+        }
+    }
+
+    /// Text in which identities and generated names are replaced.
+    fn text(&mut self, text: &str) -> String {
+        let mut words = Vec::new();
+        for word in text.split_inclusive(|char: char| !char.is_ascii_alphanumeric() && char != '-') {
+            let bare = word.trim_end_matches(|char: char| !char.is_ascii_alphanumeric());
+            let rest = word.strip_prefix(bare).unwrap_or_default();
+            if is_uuid(bare) {
+                words.push(format!("uid {}{rest}", place(&mut self.uids, bare)));
+            } else if bare.starts_with("gen-") && bare.len() == 9 {
+                words.push(format!("gen-*{rest}"));
+            } else {
+                words.push(word.to_owned());
+            }
+        }
+        let text = words.concat();
+        match text.split_once("ResourceVersion in precondition: ") {
+            Some((before, _)) => format!("{before}versions differ"),
+            None => text,
+        }
+    }
+}
+
+/// Where the word stands in the list, at whose end it is put if it is new.
+fn place(list: &mut Vec<String>, word: &str) -> usize {
+    list.iter().position(|known| known == word).unwrap_or_else(|| {
+        list.push(word.to_owned());
+        list.len() - 1
+    })
+}
+
+fn is_time(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok())
+}
+
+fn is_uuid(text: &str) -> bool {
+    uuid::Uuid::try_parse(text).is_ok() && text.len() == 36
+}
+
+/// What a column means is said in each project's own words.
+fn columns(value: &mut Value) {
+    for column in value.as_array_mut().into_iter().flatten() {
+        column["description"] = json!("words");
+    }
+}
+
+/// Ages grow while the other server is asked.
+fn cells(value: &mut Value) {
+    for cell in value.as_array_mut().into_iter().flatten() {
+        let is_age = cell.as_str().is_some_and(|text| {
+            let digits = text.trim_end_matches(['s', 'm', 'h', 'd', 'y']);
+            digits.len() < text.len() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                && digits.bytes().next().is_some_and(|byte| byte.is_ascii_digit())
+        });
+        if is_age || is_time(cell) {
+            *cell = "an age".into();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The two API servers that are compared: the embedded one, in this process, and Kubernetes' own with the mesh's definitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crds::resource::{self, RESOURCES};
+use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
+use crds_apiserver::store::{Options, Store};
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use crate::harness::eventually::eventually;
+use crate::harness::services;
+
+/// How long a server may take for one answer: it shares two processors with compilers.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The embedded API over a directory of its own. Nobody collects garbage, as nobody does beside the real server.
+pub(crate) struct Embedded {
+    store: Arc<Store>,
+    client: Client,
+    _directory: TempDir,
+}
+
+impl Embedded {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&directory.path().join("resources.redb"), Options::default());
+        let store = store.expect("a store");
+        let config = Config {
+            token: None,
+            git_version: "v1.34.0+weft.test".to_owned(),
+            checks: Checks { cesql: Box::new(|_| Ok(())), schedule: Box::new(|_, _| Ok(())) },
+            limits: Limits::default(),
+        };
+        let router = ApiServer::new(Arc::clone(&store), config).local();
+        let service = router.map_request(|request: Request<Body>| request.map(axum::body::Body::new));
+        Self { store, client: Client::new(service, "default"), _directory: directory }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}
+
+/// A client of the real server, which is started and given our definitions by whoever comes first.
+pub(crate) async fn real() -> Client {
+    static DEFINED: OnceCell<()> = OnceCell::const_new();
+    let published = services::up("kube-apiserver").await;
+    let path = published["kubeconfig"].as_str().expect("the path of a kubeconfig");
+    let kubeconfig = Kubeconfig::read_from(path).expect("a kubeconfig");
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let client = Client::try_from(config.expect("a configuration")).expect("a client");
+    DEFINED.get_or_init(|| Box::pin(define(client.clone()))).await;
+    client
+}
+
+/// Applies the definitions as an operator would, and waits until the server serves the kinds.
+async fn define(client: Client) {
+    for document in resource::yaml().split("---\n").filter(|text| !text.trim().is_empty()) {
+        let name = document
+            .lines()
+            .find_map(|line| line.strip_prefix("  name: "))
+            .expect("a definition has a name");
+        let path = format!(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}?fieldManager=weft&force=true"
+        );
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let answer = send(&client, "PATCH", &path, &headers, document).await;
+        assert!(matches!(answer.status, 200 | 201), "{name}: {answer:?}");
+    }
+    for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+        for version in resource.versions {
+            let path = format!("/apis/{}/{}/{}", resource.group, version.name, resource.plural);
+            eventually(&format!("{path} is served"), async || {
+                let answer = send(&client, "GET", &path, &[], "").await;
+                (answer.status == 200).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// Makes a namespace.
+pub(crate) async fn create_namespace(client: &Client, name: &str) {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let headers = [("content-type", "application/json")];
+    let answer = send(client, "POST", "/api/v1/namespaces", &headers, &namespace.to_string()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+/// What a server answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Text if it is no JSON.
+    pub(crate) body: Value,
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::from(body.as_bytes().to_vec())).expect("a request")
+}
+
+/// Sends one request and reads the answer to its end.
+pub(crate) async fn send(
+    client: &Client,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let answered = async {
+        let response = client.send(request(method, path, headers, body)).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect_bytes().await.expect("a whole answer");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body: parse(&bytes) }
+    };
+    timeout(DEADLINE, answered).await.unwrap_or_else(|_| panic!("{method} {path}: no answer"))
+}
+
+/// Opens a watch and reads events until one is the last; answers with a list of them.
+pub(crate) async fn watch(client: &Client, path: &str, last: impl Fn(&Value) -> bool) -> Answer {
+    let response = timeout(DEADLINE, client.send(request("GET", path, &[], ""))).await;
+    let response = response.expect("an answer in time").expect("an answer");
+    let (parts, mut body) = response.into_parts();
+    let mut answer =
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body: Value::Null };
+    let (mut buffer, mut events) = (Vec::new(), Vec::new());
+    loop {
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            let event = parse(&line);
+            let is_last = last(&event);
+            events.push(event);
+            if is_last {
+                answer.body = events.into();
+                return answer;
+            }
+        }
+        let frame = timeout(DEADLINE, body.frame()).await;
+        match frame.unwrap_or_else(|_| panic!("{path}: no more events after {events:#?}")) {
+            Some(Ok(frame)) => {
+                buffer.extend(frame.into_data().unwrap_or_else(|_| Bytes::new()));
+            }
+            Some(Err(error)) => panic!("{path}: {error}"),
+            None => {
+                events.extend((!buffer.is_empty()).then(|| parse(&buffer)));
+                answer.body = events.into();
+                return answer;
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes).into_owned()))
+}

@@ -1,0 +1,33 @@
+//! The real peers of `integration/services`, started once a test run and stopped when it ends.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Where the services of this run keep everything: one directory for the whole test binary, gone with the build.
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("services")
+}
+
+/// Starts a service, or finds it running, and answers what it published. The first call on a machine installs it.
+pub(crate) async fn up(name: &str) -> Value {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/services/up");
+    let output = Command::new(script)
+        .args(["--owner", &std::process::id().to_string(), "--dir"])
+        .arg(directory())
+        .arg(name)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .expect("the script runs");
+    assert!(output.status.success(), "{name} could not be started: the lines above say why");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+/// The path of `kubectl`.
+pub(crate) async fn kubectl() -> String {
+    up("kubectl").await["path"].as_str().expect("a path").to_owned()
+}
