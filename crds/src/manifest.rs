@@ -155,6 +155,21 @@ fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     Ok(())
 }
 
+/// Reads a text of one YAML or JSON document as it is: any value, unchecked.
+///
+/// # Errors
+/// A sentence that starts with the line and column in the text.
+pub fn value(text: &str) -> Result<Value, String> {
+    let mut found = Vec::new();
+    text::documents(text, &mut |node| found.push(node.to_value()))
+        .map_err(|fault| format!("{}:{}: {}", fault.at.line, fault.at.column, fault.message))?;
+    match found.len() {
+        0 => Err("1:1: there is no document".to_owned()),
+        1 => Ok(found.remove(0)),
+        _ => Err("1:1: one document is expected, not several".to_owned()),
+    }
+}
+
 /// Loads files: reads, fills in defaults, validates, and refuses an object that is there twice.
 ///
 /// A `ConfigMap` named `config-br-defaults` among them decides what Brokers get, and one named `config-ping-defaults`

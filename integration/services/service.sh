@@ -179,6 +179,15 @@ running() {
   [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]
 }
 
+# Prints those owners of a state directory (see up) that are there: `living_owners DIR`.
+living_owners() {
+  local pid since
+  [ -e "$1/owners/list" ] || return 0
+  while read -r pid since; do
+    if [ "$(started "$pid")" = "$since" ]; then echo "$pid $since"; fi
+  done <"$1/owners/list"
+}
+
 # Starts a command in the background and in a session of its own, so that the terminal's Ctrl-C is not for it.
 spawn() {
   [ ! -e "$home/log" ] || mv "$home/log" "$home/log.before"

@@ -490,6 +490,15 @@ fn an_object_in_a_file_needs_a_name() {
     );
 }
 
+#[test]
+fn one_document_is_read_as_it_is() {
+    assert_eq!(value("a: [1, null]\n"), Ok(serde_json::json!({"a": [1, null]})));
+    assert_eq!(value("{\"a\": \"b\"}"), Ok(serde_json::json!({"a": "b"})));
+    assert_eq!(value("# nothing\n"), Err("1:1: there is no document".to_owned()));
+    assert!(value("a: b\n---\nc: d\n").unwrap_err().contains("one document is expected"));
+    assert!(value("a: [\n").is_err());
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_loader_panic(text in "[-\\[\\]{}&*a!|>'\"#%:?, \n\t<~01ü\u{feff}\r]{0,80}") {

@@ -165,7 +165,7 @@ async fn every_kind_of_patch_label_and_annotation_is_taken() {
     let refused = kubectl.refused(r#"patch trigger t -p '{"spec":{"broker":"x"}}'"#).await;
     assert!(refused.contains("UnsupportedMediaType") || refused.contains("media type"), "{refused}");
     kubectl.ok("label trigger t team=shop").await;
-    kubectl.ok("annotate trigger t note='for the shop'").await;
+    kubectl.ok("annotate trigger t 'note=for the shop'").await;
     assert!(kubectl.ok("get triggers -l team=shop").await.contains("t "));
     let none = kubectl.run("get triggers -l team!=shop").await;
     assert_eq!(none.err, "No resources found in default namespace.\n");

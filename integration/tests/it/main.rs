@@ -15,6 +15,7 @@ mod kubectl;
 mod nothing_disappears;
 mod ping;
 mod readme;
+mod reconcilers;
 mod resources;
 mod stopping;
 mod tidy;

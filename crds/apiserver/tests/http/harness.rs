@@ -111,14 +111,14 @@ impl Api {
         method: Method,
         path: &str,
         media: &str,
-        body: String,
+        body: impl Into<String>,
     ) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", media)
             .header("user-agent", "tests/1.0")
-            .body(Body::from(body))
+            .body(Body::from(body.into()))
             .unwrap();
         read(self.send(request).await).await
     }

@@ -28,6 +28,24 @@ async fn a_new_object_gets_what_servers_write() {
 }
 
 #[tokio::test]
+async fn an_object_may_be_written_in_yaml() {
+    let api = Api::new();
+    let text = "metadata:\n  name: y\ndata:\n  answer: |\n    forty-two\n";
+    let made = api.request(Method::POST, CONFIGS, "application/yaml", text).await.expect(201);
+    assert_eq!(made["data"]["answer"], "forty-two\n");
+    let apply = format!("{CONFIGS}/y?fieldManager=me&force=true");
+    let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: y}, data: {answer: none}}";
+    let media = "application/apply-patch+yaml";
+    let applied = api.request(Method::PATCH, &apply, media, text).await.expect(200);
+    assert_eq!(applied["data"]["answer"], "none");
+    for (bad, place) in [("a: [", "1:"), ("a: b\n---\nc: d\n", "1:1: one document"), ("", "")] {
+        let status =
+            api.request(Method::POST, CONFIGS, "application/yaml", bad).await.expect(400);
+        assert!(status["message"].as_str().unwrap().contains(place), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn names_are_generated_unique() {
     let api = Api::new();
     let object = json!({"metadata": {"generateName": "c-"}});

@@ -18,11 +18,18 @@ pub(crate) struct Normal {
 /// Gives names to what a server makes up: by the order in which it shows them.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    uids: Vec<String>,
+    /// Identities by the name of the object. Names are the same on both servers.
+    uids: BTreeMap<String, Vec<String>>,
+    /// Versions by identity.
     versions: BTreeMap<String, Vec<String>>,
 }
 
 impl Names {
+    /// Forgets the objects of that name, of which the servers have shown different things.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.uids.remove(name);
+    }
+
     pub(crate) fn answer(&mut self, answer: &Answer) -> Normal {
         let header = |name: &str| {
             let values = answer.headers.get_all(name).iter();
@@ -61,7 +68,11 @@ impl Names {
     }
 
     fn metadata(&mut self, meta: &mut Map<String, Value>, listed: bool) {
-        let uid = meta.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |field: &str| meta.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (uid, name) = (text("uid"), text("name"));
+        if is_uuid(&uid) {
+            place(self.uids.entry(name).or_default(), &uid);
+        }
         if let Some(Value::String(version)) = meta.get_mut("resourceVersion") {
             // A list's version is the server's, which counts what others write as well.
             *version = if listed || uid.is_empty() {
@@ -96,14 +107,22 @@ impl Names {
         }
     }
 
+    fn uid(&self, uid: &str) -> String {
+        let known = self.uids.iter().find_map(|(name, uids)| {
+            let place = uids.iter().position(|known| known == uid)?;
+            Some(format!("uid {place} of {name}"))
+        });
+        known.unwrap_or_else(|| "a uid".to_owned())
+    }
+
     /// Text in which identities and generated names are replaced.
-    fn text(&mut self, text: &str) -> String {
+    fn text(&self, text: &str) -> String {
         let mut words = Vec::new();
         for word in text.split_inclusive(|char: char| !char.is_ascii_alphanumeric() && char != '-') {
             let bare = word.trim_end_matches(|char: char| !char.is_ascii_alphanumeric());
             let rest = word.strip_prefix(bare).unwrap_or_default();
             if is_uuid(bare) {
-                words.push(format!("uid {}{rest}", place(&mut self.uids, bare)));
+                words.push(format!("{}{rest}", self.uid(bare)));
             } else if bare.starts_with("gen-") && bare.len() == 9 {
                 words.push(format!("gen-*{rest}"));
             } else {
@@ -111,10 +130,12 @@ impl Names {
             }
         }
         let text = words.concat();
-        match text.split_once("ResourceVersion in precondition: ") {
-            Some((before, _)) => format!("{before}versions differ"),
-            None => text,
+        for start in ["ResourceVersion in precondition: ", "the ResourceVersion in the precondition ("] {
+            if let Some((before, _)) = text.split_once(start) {
+                return format!("{before}{start}…");
+            }
         }
+        text
     }
 }
 

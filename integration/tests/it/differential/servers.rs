@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crds::resource::{self, RESOURCES};
+use crds::resource::{self, RESOURCES, Resource};
 use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
 use crds_apiserver::store::{Options, Store};
 use http::{HeaderMap, Request};
@@ -14,7 +14,7 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
@@ -58,8 +58,15 @@ impl Drop for Embedded {
     }
 }
 
+/// The real server, for one test at a time: reconcilers write to whatever they find, whoever made it.
+pub(crate) async fn alone() -> (Client, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    let alone = ALONE.lock().await;
+    (Box::pin(real()).await, alone)
+}
+
 /// A client of the real server, which is started and given our definitions by whoever comes first.
-pub(crate) async fn real() -> Client {
+async fn real() -> Client {
     static DEFINED: OnceCell<()> = OnceCell::const_new();
     let published = services::up("kube-apiserver").await;
     let path = published["kubeconfig"].as_str().expect("the path of a kubeconfig");
@@ -94,6 +101,26 @@ async fn define(client: Client) {
             })
             .await;
         }
+        clear(&client, resource).await;
+    }
+}
+
+/// Deletes what earlier runs left of a kind: the server's data outlives it.
+async fn clear(client: &Client, resource: &Resource) {
+    let Resource { group, plural, versions, .. } = resource;
+    let version = versions[0].name;
+    let all = send(client, "GET", &format!("/apis/{group}/{version}/{plural}"), &[], "").await;
+    for object in all.body["items"].as_array().expect("a list") {
+        let text = |field: &str| object["metadata"][field].as_str().expect("text");
+        let path = format!(
+            "/apis/{group}/{version}/namespaces/{}/{plural}/{}",
+            text("namespace"),
+            text("name")
+        );
+        let release = json!({"metadata": {"finalizers": null}}).to_string();
+        let headers = [("content-type", "application/merge-patch+json")];
+        send(client, "PATCH", &path, &headers, &release).await;
+        send(client, "DELETE", &path, &[], "").await;
     }
 }
 
