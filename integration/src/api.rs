@@ -61,8 +61,7 @@ impl ApiClient {
             .with_context(|| format!("use {}", path.display()))?;
         // A watch may be silent for as long as nothing happens.
         config.read_timeout = None;
-        let namespace =
-            args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = kube::Client::try_from(config).context("make a client")?;
         Ok(Self { client, namespace })
     }

@@ -65,12 +65,7 @@ const API_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Serves health, metrics, admin and the resources until `stop`: over TLS for those who ask for it, as `kubectl` must, which
 /// sends no token in the clear.
-pub async fn api(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    router: Router,
-    stop: CancellationToken,
-) {
+pub async fn api(listener: TcpListener, tls: TlsAcceptor, router: Router, stop: CancellationToken) {
     let service = TowerToHyperService::new(router);
     let answer = move |request: Request<Incoming>| {
         let answer = service.call(request);

@@ -138,7 +138,8 @@ pub async fn run(
     let client = resources.serve(&stop, &tasks);
     files.declare(&client).await?;
     let plane = Plane::new(mesh.clone());
-    if control::reconcile(client.clone(), &settings, &endpoints.events, plane, (&stop, &tasks)).await
+    if control::reconcile(client.clone(), &settings, &endpoints.events, plane, (&stop, &tasks))
+        .await
     {
         // Only now is it known which triggers there are.
         if let Err(error) = mesh.dispatcher.sweep(store.as_ref()).await {

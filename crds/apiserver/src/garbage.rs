@@ -240,9 +240,12 @@ mod tests {
         let now = jiff::Timestamp::now().to_string();
         for (name, time) in [("old", "2020-01-01T00:00:00Z"), ("new", now.as_str())] {
             let key = Key { resource, namespace: "n".to_owned(), name: name.to_owned() };
-            let object =
+            let mut object =
                 json!({"metadata": {"name": name, "namespace": "n", "creationTimestamp": time}});
-            let change = Change::Put(Box::new(move |_| object.to_string().into()));
+            let change = Change::Put(Box::new(move |version| {
+                object["metadata"]["resourceVersion"] = version.to_string().into();
+                object.to_string().into()
+            }));
             store.write(key, Expected::Absent, change).await.unwrap();
         }
         examine::drop_old_events(&server).await;

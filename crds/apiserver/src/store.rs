@@ -2,22 +2,24 @@
 //! nothing.
 //!
 //! ```text
-//! write ─▶ bounded queue ─▶ writer thread: check against memory ─▶ one commit for all that waited ─▶ memory, history
-//!                                                                                                      │        │
-//!                                                                                          get, list ◀─┘        └─▶ watch
+//! write ─▶ bounded queue ─▶ writer thread: check against memory ─▶ one sync for all that waited ─▶ memory, history
+//!                                                                             │                      │        │
+//!                                             database ◀─ now and then ─ journal         get, list ◀─┘        └─▶ watch
 //! ```
 //!
 //! What holds always:
 //!
 //! - Nobody sees a state that is not on disk: memory changes after the commit, and only the writer thread changes it.
 //! - A reader waits for no commit: it reads memory, which is locked for the time of copying pointers.
-//! - A version is given once. The highest is kept in the file, so that also after a restart none comes twice.
-//! - A failed commit is the last: what a disk holds after it is unknown until the file is opened anew.
+//! - A version is given once. The highest is kept on disk, so that also after a restart none comes twice.
+//! - A failed commit is the last: what a disk holds after it is unknown until the files are opened anew.
 //!
 //! What objects mean is not known here: their JSON is bytes.
 
 mod disk;
+mod journal;
 mod memory;
+mod queue;
 mod watch;
 mod writer;
 
@@ -34,13 +36,13 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crds::resource::{RESOURCES, Resource};
 use parking_lot::Mutex;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 pub use self::watch::Watch;
 
 use self::disk::Disk;
 use self::memory::Memory;
+use self::queue::Queue;
 use self::writer::{Request, Writer};
 
 /// What identifies an object. Two keys are equal when group, plural, namespace and name are.
@@ -75,7 +77,7 @@ pub struct Options {
     /// of changes of objects of 1 KiB. What is remembered is mostly what is in memory anyway.
     pub history_bytes: usize,
     /// Writes that may wait for the disk; at least one. 1,024 by default: a disk that syncs in a millisecond answers all of
-    /// them within two commits. Whoever waits holds the object it sends anyway, so this bounds waiting, not memory.
+    /// them within two syncs. Whoever waits holds the object it sends anyway, so this bounds waiting, not memory.
     pub queue: usize,
 }
 
@@ -128,6 +130,15 @@ pub enum OpenError {
     #[error("{} is damaged ({what}): restore it from a copy, or move it away to start without it", path.display())]
     Damaged {
         /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// What the journal holds cannot be brought into the database beside it: it is damaged, missing, or not of that database.
+    /// To go on without it would lose writes that were acknowledged.
+    #[error("{} does not go with the store beside it ({what}): restore both files from one copy, or move both away to start without them", path.display())]
+    Journal {
+        /// The journal.
         path: PathBuf,
         /// What is wrong.
         what: String,
@@ -229,16 +240,16 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Store {
     memory: Arc<Memory>,
-    /// None once closed.
-    queue: Mutex<Option<mpsc::Sender<Request>>>,
+    queue: Arc<Queue>,
     /// Why nothing can be written any more.
     failure: Arc<OnceLock<String>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
-    /// Opens or creates the file and loads every object into memory. The directory must be there. Its writer runs on a
-    /// thread of its own; this call blocks for the time of reading the file.
+    /// Opens or creates the file at `path`, a redb database, and its journal beside it, which is called the same but for its
+    /// extension, `journal`. Loads every object into memory. The directory must be there. Its writer runs on a thread of its
+    /// own; this call blocks for the time of reading the files.
     ///
     /// # Errors
     ///
@@ -262,19 +273,15 @@ impl Store {
         }
         let memory = Arc::new(Memory::new(resources, contents, options));
         let failure = Arc::new(OnceLock::new());
-        let (sender, receiver) = mpsc::channel(options.queue.max(1));
+        let queue = Arc::new(Queue::new(options.queue));
         let path = disk.path().to_owned();
         let writer = Writer::new(disk, Arc::clone(&memory), Arc::clone(&failure));
+        let taken = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run(receiver))
+            .spawn(move || writer.run(&taken))
             .map_err(|source| OpenError::Io { action: "start the writer of", path, source })?;
-        Ok(Arc::new(Self {
-            memory,
-            queue: Mutex::new(Some(sender)),
-            failure,
-            writer: Mutex::new(Some(thread)),
-        }))
+        Ok(Arc::new(Self { memory, queue, failure, writer: Mutex::new(Some(thread)) }))
     }
 
     /// The version of the last write; of a new store 1, since 0 means "any" to Kubernetes' clients.
@@ -319,17 +326,8 @@ impl Store {
             return Err(WriteError::Failed(failure.clone()));
         }
         let (answer, answered) = oneshot::channel();
-        self.push(Request { key, expected, change, answer })?;
+        self.queue.push(Request { key, expected, change, answer })?;
         answered.await.unwrap_or(Err(WriteError::Closed))
-    }
-
-    fn push(&self, request: Request) -> Result<(), WriteError> {
-        let queue = self.queue.lock();
-        let sender = queue.as_ref().ok_or(WriteError::Closed)?;
-        sender.try_send(request).map_err(|refused| match refused {
-            TrySendError::Full(_) => WriteError::Full,
-            TrySendError::Closed(_) => WriteError::Closed,
-        })
     }
 
     /// Changes of a kind, in one namespace or in all, after version `since`: in order of version, none missing, none twice.
@@ -347,11 +345,10 @@ impl Store {
         Watch::new(Arc::clone(&self.memory), resource, namespace, since)
     }
 
-    /// Finishes the writes that wait and closes the file. Blocks until that is done; reads still work, watches see nothing
-    /// more.
+    /// Finishes the writes that wait, brings the database up to date and closes the files. Blocks until that is done; reads
+    /// still work, watches see nothing more.
     pub fn close(&self) {
-        // The writer ends when the last sender is gone and the queue is empty.
-        drop(self.queue.lock().take());
+        self.queue.close();
         let writer = self.writer.lock().take();
         if let Some(writer) = writer
             // A change may hold the last handle of its own store; a thread cannot wait for itself.
@@ -365,8 +362,7 @@ impl Store {
     /// Whether writes can still be done: no commit failed, and it was not closed.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.failure.get().is_none()
-            && self.queue.lock().as_ref().is_some_and(|queue| !queue.is_closed())
+        self.failure.get().is_none() && !self.queue.is_closed()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::broker::Broker;
+use crds::broker_defaults::BrokerDefaults;
 use crds::condition::{Condition, READY, Status, Truth};
 use crds::github_source::GitHubSource;
 use crds::meta::ObjectMeta;
@@ -320,7 +321,10 @@ fn read<T: Kept>(mut value: Value, known: Option<&Held<T>>) -> Held<T> {
         Err(error) => unreadable(&value, known, error.to_string()),
     };
     held.object.set_status(status);
-    held.object.complete();
+    // Of what could not be read, nobody knows what it leaves out.
+    if !held.is_torn() {
+        held.object.complete();
+    }
     held
 }
 
@@ -404,13 +408,20 @@ macro_rules! kept {
 }
 
 kept! {
-    Broker: |broker, value| broker.status = status(value), |_| {}, |_| Self::default();
+    Broker: |broker, value| broker.status = status(value), as_admitted, |_| Self::default();
     Trigger: |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
     PingSource: |source, value| source.status = status(value), PingSource::defaults, |_| Self::default();
     GitHubSource: |source, value| source.status = status(value), GitHubSource::defaults, |_| Self::default();
     Secret: |_, _| {}, Secret::defaults, |_| Self::default();
     Bare: |_, _| {}, |_| {}, |_| Self::default();
     Addressed: |object, value| object.status = status(value), |_| {}, |_| Self::default();
+}
+
+/// A cluster may have no admission of ours: a Broker that names no class is ours then, as it would be with it.
+fn as_admitted(broker: &mut Broker) {
+    if broker.class().is_empty() {
+        broker.defaults(&BrokerDefaults::builtin());
+    }
 }
 
 /// A status that cannot be read counts as none: whoever owns it writes it anew.

@@ -26,8 +26,20 @@ mod thin;
 
 /// Their names, in the order they run.
 pub(crate) const NAMES: &[&str] = &[
-    "rates", "triggers", "latency", "isolation", "thin", "memory", "start", "recovery", "writes",
-    "objects", "apply", "watchers", "kill",
+    "rates",
+    "triggers",
+    "latency",
+    "isolation",
+    "thin",
+    "memory",
+    "start",
+    "recovery",
+    "writes",
+    "objects",
+    "apply",
+    "kubectl",
+    "watchers",
+    "kill",
 ];
 
 /// Payload of the named figures.
@@ -56,6 +68,7 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "writes" => control::writes(bench).await,
             "objects" => control::objects(bench).await,
             "apply" => control::triggers(bench).await,
+            "kubectl" => control::kubectl(bench).await,
             "watchers" => control::watchers(bench).await,
             _ => kill::kill(bench).await,
         };

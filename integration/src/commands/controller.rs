@@ -14,8 +14,8 @@ pub(super) async fn run(args: ControllerArgs, out: &mut dyn Write) -> anyhow::Re
         KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let config = match (&args.kubeconfig, &args.context) {
         (Some(path), _) => {
-            let kubeconfig = Kubeconfig::read_from(path)
-                .with_context(|| format!("read {}", path.display()))?;
+            let kubeconfig =
+                Kubeconfig::read_from(path).with_context(|| format!("read {}", path.display()))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.context("use it")?
         }
         (None, Some(_)) => kube::Config::from_kubeconfig(&options)
@@ -26,10 +26,7 @@ pub(super) async fn run(args: ControllerArgs, out: &mut dyn Write) -> anyhow::Re
         )?,
     };
     let client = kube::Client::try_from(config).context("make a client")?;
-    let cluster = Cluster {
-        client,
-        events_url: args.events_url,
-        lease_namespace: args.lease_namespace,
-    };
+    let cluster =
+        Cluster { client, events_url: args.events_url, lease_namespace: args.lease_namespace };
     up::start(args.run, Control::Cluster(cluster), out).await
 }

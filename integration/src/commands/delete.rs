@@ -51,7 +51,9 @@ pub(super) async fn run(args: DeleteArgs, out: &mut dyn Write) -> anyhow::Result
         api.request(Method::DELETE, path, ("application/json", "application/json"), body).await?;
         while args.wait && api.find_object(path).await?.is_some() {
             if Instant::now() >= deadline {
-                bail!("{title} is marked for deletion, but something still holds it (see its finalizers)");
+                bail!(
+                    "{title} is marked for deletion, but something still holds it (see its finalizers)"
+                );
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

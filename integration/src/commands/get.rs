@@ -24,7 +24,8 @@ pub(super) async fn run(args: GetArgs, out: &mut dyn Write) -> anyhow::Result<()
             match args.output {
                 ObjectOutput::Text | ObjectOutput::Wide => {
                     let table = api.get(&path, TABLE).await?;
-                    let view = View { args: &args, several, header: true, singular: resource.singular };
+                    let view =
+                        View { args: &args, several, header: true, singular: resource.singular };
                     let rows = view.print(&table, out)?;
                     if several && rows {
                         writeln!(out)?;
@@ -38,12 +39,10 @@ pub(super) async fn run(args: GetArgs, out: &mut dyn Write) -> anyhow::Result<()
         }
     }
     match args.output {
-        ObjectOutput::Text | ObjectOutput::Wide if !found && !args.watch => {
-            match &namespace {
-                Some(namespace) => writeln!(out, "nothing found in namespace {namespace}")?,
-                None => writeln!(out, "nothing found")?,
-            }
-        }
+        ObjectOutput::Text | ObjectOutput::Wide if !found && !args.watch => match &namespace {
+            Some(namespace) => writeln!(out, "nothing found in namespace {namespace}")?,
+            None => writeln!(out, "nothing found")?,
+        },
         ObjectOutput::Text | ObjectOutput::Wide => {}
         _ => print_objects(&args, objects, out)?,
     }
@@ -68,8 +67,7 @@ fn paths(args: &GetArgs, scope: Scope<'_>) -> Vec<String> {
 
 fn selection(args: &GetArgs, more: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    let selectors =
-        [("labelSelector", &args.selector), ("fieldSelector", &args.field_selector)];
+    let selectors = [("labelSelector", &args.selector), ("fieldSelector", &args.field_selector)];
     for (name, value) in selectors {
         if let Some(value) = value {
             query.append_pair(name, value);
@@ -98,7 +96,11 @@ fn collect(answer: Value, objects: &mut Vec<Value>) {
     }
 }
 
-fn print_objects(args: &GetArgs, mut objects: Vec<Value>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_objects(
+    args: &GetArgs,
+    mut objects: Vec<Value>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     for object in &mut objects {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
@@ -134,7 +136,8 @@ struct View<'a> {
 impl View<'_> {
     /// Prints a table; answers whether it had rows.
     fn print(&self, table: &Value, out: &mut dyn Write) -> anyhow::Result<bool> {
-        let list = |name: &str| table.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let list =
+            |name: &str| table.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
         let columns = list("columnDefinitions");
         let wide = self.args.output == ObjectOutput::Wide;
         let shown: Vec<usize> = columns
@@ -195,10 +198,8 @@ async fn watch(
     let plain = format!("{}{}", scope.path(), selection(args, &[("limit", "1")]));
     let list = api.get(&plain, "application/json").await?;
     let version = list.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-    let query = selection(
-        args,
-        &[("watch", "true"), ("resourceVersion", version.unwrap_or_default())],
-    );
+    let query =
+        selection(args, &[("watch", "true"), ("resourceVersion", version.unwrap_or_default())]);
     let request = Request::get(format!("{}{query}", scope.path()))
         .header(header::ACCEPT, TABLE)
         .body(Vec::new())

@@ -40,9 +40,10 @@ impl Goal {
                 let observed = object.pointer("/status/observedGeneration");
                 // What is said of an earlier generation says nothing of this one.
                 let current = observed.is_none() || observed == generation;
-                current && find(object, kind).and_then(|c| c.get("status")?.as_str()).is_some_and(
-                    |have| have.eq_ignore_ascii_case(status),
-                )
+                current
+                    && find(object, kind)
+                        .and_then(|c| c.get("status")?.as_str())
+                        .is_some_and(|have| have.eq_ignore_ascii_case(status))
             }
         }
     }
@@ -90,7 +91,9 @@ fn named(args: &WaitArgs) -> anyhow::Result<Vec<(String, String)>> {
         return Ok(all);
     }
     match args.objects.split_first() {
-        Some((kind, names)) if !names.is_empty() && !names.iter().any(|name| name.contains('/')) => {
+        Some((kind, names))
+            if !names.is_empty() && !names.iter().any(|name| name.contains('/')) =>
+        {
             Ok(names.iter().map(|name| (kind.clone(), name.clone())).collect())
         }
         _ => bail!("name what to wait for: KIND/NAME, or KIND NAME"),

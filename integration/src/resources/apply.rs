@@ -116,7 +116,8 @@ fn of_file(located: &Located) -> Option<Wanted<'_>> {
     }
     // Also what tells the objects of files from others: a manager that owns no field is not recorded.
     annotations.as_object_mut()?.insert(FILE.to_owned(), json!(&*located.place.file));
-    let name = Name { rank: rank(kind), group: resource.group, kind: resource.kind, namespace, name };
+    let name =
+        Name { rank: rank(kind), group: resource.group, kind: resource.kind, namespace, name };
     Some(Wanted { name, resource, version: version.to_owned(), body, located: Some(located) })
 }
 
@@ -204,7 +205,8 @@ async fn forget(client: &Client, declared: &BTreeSet<Name>, gone: Gone) -> anyho
                 _ => broker.unwrap_or_default(),
             };
             let of = (name.namespace.clone(), of);
-            if gone == Gone::DeletedButBrokers && (name.kind == broker::KIND || kept.contains(&of)) {
+            if gone == Gone::DeletedButBrokers && (name.kind == broker::KIND || kept.contains(&of))
+            {
                 tell_kept(&name);
                 kept.insert(of);
             } else {
@@ -231,7 +233,8 @@ async fn from_files(
     resource: &'static Resource,
     version: &str,
 ) -> anyhow::Result<Vec<(Name, Option<String>)>> {
-    let everywhere: Api<DynamicObject> = Api::all_with(client.clone(), &describe(resource, version));
+    let everywhere: Api<DynamicObject> =
+        Api::all_with(client.clone(), &describe(resource, version));
     let mut page = ListParams::default().limit(PAGE);
     let mut found = Vec::new();
     loop {

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use clap::CommandFactory;
+use integration::cli::Cli;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::harness::eventually::eventually;
@@ -181,12 +183,28 @@ async fn a_command_without_a_mesh_says_what_to_do() {
 
 #[tokio::test]
 async fn every_command_has_a_help_that_teaches_by_example() {
-    for command in ["up", "send", "tail", "display", "filter", "replay", "explain", "fsck"] {
+    let commands = Cli::command();
+    let names = commands.get_subcommands().map(clap::Command::get_name);
+    for command in names.filter(|name| !["help", "parked"].contains(name)) {
         let output = weft().args([command, "--help"]).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(
             text.contains("Examples:") && text.contains(&format!("weft {command}")),
             "{command}"
         );
+    }
+}
+
+#[tokio::test]
+async fn completions_and_definitions_are_printed_without_a_mesh() {
+    for (arguments, part) in [
+        (["completions", "bash"].as_slice(), "complete -F _weft"),
+        (&["completions", "zsh"], "#compdef weft"),
+        (&["crds"], "name: triggers.eventing.knative.dev"),
+    ] {
+        let output = weft().args(arguments).output().await.expect("weft runs");
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(part), "{arguments:?}: {text}");
     }
 }

@@ -48,9 +48,9 @@ impl Kubectl {
     }
 
     async fn run(&self, arguments: &str) -> Said {
-        let output = timeout(PATIENCE, self.command(arguments).output()).await;
-        let output = output.unwrap_or_else(|_| panic!("kubectl {arguments} does not end"));
-        let output = output.expect("kubectl runs");
+        let ended = timeout(PATIENCE, self.command(arguments).output()).await;
+        assert!(ended.is_ok(), "kubectl {arguments} does not end");
+        let output = ended.expect("it ended").expect("kubectl runs");
         Said {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -115,7 +115,8 @@ async fn what_is_applied_is_shown_ready_and_delivers() {
     );
     let again = kubectl.ok("apply -f mesh.yaml").await;
     assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
-    let waited = kubectl.ok("wait --for=condition=Ready trigger/t broker/default --timeout=20s").await;
+    let waited =
+        kubectl.ok("wait --for=condition=Ready trigger/t broker/default --timeout=20s").await;
     assert_eq!(waited.lines().filter(|line| line.ends_with("condition met")).count(), 2);
     kubectl.mesh.send("a", "1").await;
     subscriber.wait(1).await;
@@ -132,6 +133,17 @@ async fn what_is_applied_is_shown_ready_and_delivers() {
     assert_eq!(kubectl.json("get trigger t -o json").await["spec"]["broker"], "default");
     let described = kubectl.ok("describe trigger t").await;
     assert!(described.contains("Subscriber Uri:") && described.contains("Ready"), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_got_as_a_list_can_be_applied_again() {
+    let kubectl = Kubectl::start(&format!("{BROKER}{}", trigger("t", "http://s/", "", &[]))).await;
+    let list = kubectl.ok("get brokers,triggers -o json").await;
+    assert!(list.contains("\"kind\": \"List\""), "{list}");
+    kubectl.file("list.json", &list);
+    let said = kubectl.run("apply -f list.json").await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.out.lines().count(), 2, "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,22 +166,30 @@ async fn server_side_apply_owns_its_fields_and_tells_conflicts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_patch_label_and_annotation_is_taken() {
-    let kubectl = Kubectl::start(&format!("{BROKER}{}", trigger("t", "http://s.invalid/", "", &[]))).await;
+    let kubectl =
+        Kubectl::start(&format!("{BROKER}{}", trigger("t", "http://s.invalid/", "", &[]))).await;
     let uri = async || kubectl.ok("get trigger t -o jsonpath={.spec.subscriber.uri}").await;
-    kubectl.ok(r#"patch trigger t --type=merge -p '{"spec":{"subscriber":{"uri":"http://a/"}}}'"#).await;
+    kubectl
+        .ok(r#"patch trigger t --type=merge -p '{"spec":{"subscriber":{"uri":"http://a/"}}}'"#)
+        .await;
     assert_eq!(uri().await, "http://a/");
     kubectl
         .ok(r#"patch trigger t --type=json -p '[{"op":"replace","path":"/spec/subscriber/uri","value":"http://b/"}]'"#)
         .await;
     assert_eq!(uri().await, "http://b/");
     let refused = kubectl.refused(r#"patch trigger t -p '{"spec":{"broker":"x"}}'"#).await;
-    assert!(refused.contains("UnsupportedMediaType") || refused.contains("media type"), "{refused}");
+    assert!(
+        refused.contains("UnsupportedMediaType") || refused.contains("media type"),
+        "{refused}"
+    );
     kubectl.ok("label trigger t team=shop").await;
     kubectl.ok("annotate trigger t 'note=for the shop'").await;
     assert!(kubectl.ok("get triggers -l team=shop").await.contains("t "));
     let none = kubectl.run("get triggers -l team!=shop").await;
     assert_eq!(none.err, "No resources found in default namespace.\n");
-    assert!(kubectl.ok("get triggers --field-selector metadata.name=t -o name").await.ends_with("/t\n"));
+    assert!(
+        kubectl.ok("get triggers --field-selector metadata.name=t -o name").await.ends_with("/t\n")
+    );
     let status = r#"patch trigger t --subresource=status --type=merge -p '{"status":{"annotations":{"x":"y"}}}'"#;
     kubectl.ok(status).await;
 }
@@ -179,7 +199,8 @@ async fn what_is_wrong_is_refused_in_knatives_words() {
     let kubectl = Kubectl::start(BROKER).await;
     kubectl.file("bad.yaml", &trigger("t", "no-url", "", &[]));
     let refused = kubectl.refused("apply -f bad.yaml").await;
-    let webhook = "admission webhook \"validation.webhook.eventing.knative.dev\" denied the request: ";
+    let webhook =
+        "admission webhook \"validation.webhook.eventing.knative.dev\" denied the request: ";
     assert!(refused.contains(webhook), "{refused}");
     assert!(refused.contains("spec.subscriber.uri"), "{refused}");
     kubectl.file("bad.yaml", &trigger("t", "http://s/", "  filtres: []\n", &[]));
@@ -253,7 +274,8 @@ async fn each_cascade_treats_dependents_as_it_says() {
     let kubectl = Kubectl::start(BROKER).await;
     for (cascade, stays) in [("background", false), ("foreground", false), ("orphan", true)] {
         kubectl.ok(&format!("create configmap {cascade}")).await;
-        let uid = kubectl.ok(&format!("get configmap {cascade} -o jsonpath={{.metadata.uid}}")).await;
+        let uid =
+            kubectl.ok(&format!("get configmap {cascade} -o jsonpath={{.metadata.uid}}")).await;
         let name = format!("of-{cascade}");
         kubectl.file("dependent.json", &dependent(&name, cascade, &uid));
         kubectl.ok("apply -f dependent.json").await;
@@ -299,7 +321,8 @@ async fn an_object_that_somebody_holds_goes_when_it_is_let_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mesh_stops_at_once_while_somebody_watches() {
     let mut kubectl = Kubectl::start(BROKER).await;
-    let mut watch = kubectl.command("get brokers -w").stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut watch =
+        kubectl.command("get brokers -w").stdout(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
     timeout(PATIENCE, lines.next_line()).await.expect("the watch begins").expect("text");
     kubectl.mesh.terminate();

@@ -3,15 +3,17 @@
 mod harness;
 
 mod bytes_in_bytes_out;
+mod cluster;
 mod commands;
 mod configuration;
 mod data_directory;
-mod differential;
 mod durable;
 mod github;
 mod hostile;
 mod isolation;
+mod kn;
 mod kubectl;
+mod manifests;
 mod nothing_disappears;
 mod ping;
 mod readme;

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::eventually::eventually;
 use crate::harness::mesh::{BROKER, Mesh, trigger};
@@ -38,7 +43,8 @@ fn map(name: &str, value: &str) -> Value {
 async fn what_is_applied_becomes_ready_and_delivers_until_it_is_deleted() {
     let subscriber = Subscriber::start().await;
     let mesh = Mesh::start("# nothing yet\n").await;
-    let path = file(&mesh, "t.yaml", &format!("{BROKER}{}", trigger("t", &subscriber.url, "", &[])));
+    let path =
+        file(&mesh, "t.yaml", &format!("{BROKER}{}", trigger("t", &subscriber.url, "", &[])));
     let path = path.to_str().expect("text");
     let applied = mesh.weft_ok(&["apply", "-f", path]).await;
     assert_eq!(
@@ -90,42 +96,35 @@ async fn files_are_followed_and_what_came_otherwise_is_left_alone() {
     assert_eq!(names, "trigger.eventing.knative.dev/by-hand\n");
 }
 
+/// Creates a config map; answers its name if that was acknowledged. Who is cut off was promised nothing.
+async fn create(api: String, token: String, name: String) -> Option<String> {
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let request = http::Request::post(format!("{api}{MAPS}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(map(&name, &"x".repeat(2000)).to_string().into())
+        .expect("a request");
+    let answer = client.request(request).await.ok()?;
+    (answer.status() == 201).then_some(name)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledged_write_survives_kill_9_and_no_object_is_half_written() {
     let mut mesh = Mesh::start("# nothing yet\n").await;
     let mut acknowledged = Vec::new();
     for round in 0..3 {
-        let writes: Vec<_> = (0..40)
-            .map(|number| {
-                let (api, token) = (mesh.api.clone(), token(&mesh));
-                let name = format!("m{round}-{number}");
-                tokio::task::spawn(async move {
-                    let url = format!("{api}{MAPS}");
-                    let client: hyper_util::client::legacy::Client<_, http_body_util::Full<bytes::Bytes>> =
-                        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-                            .build_http();
-                    let request = http::Request::post(url)
-                        .header("authorization", format!("Bearer {token}"))
-                        .header("content-type", "application/json")
-                        .body(map(&name, &"x".repeat(2000)).to_string().into())
-                        .expect("a request");
-                    // Who was cut off was promised nothing.
-                    let answer = client.request(request).await.ok()?;
-                    (answer.status() == 201).then_some(name)
-                })
-            })
-            .collect();
-        if round > 0 {
-            tokio::task::yield_now().await;
+        let mut writes = JoinSet::new();
+        for number in 0..40 {
+            writes.spawn(create(mesh.api.clone(), token(&mesh), format!("m{round}-{number}")));
         }
-        let mut writes = writes.into_iter();
         // Some are answered before the end comes, some are under way.
-        for write in writes.by_ref().take(10) {
-            acknowledged.extend(write.await.expect("no panic"));
+        for _ in 0..10 {
+            let answered = writes.join_next().await.expect("there are forty");
+            acknowledged.extend(answered.expect("no panic"));
         }
         mesh.kill().await;
-        for write in writes {
-            acknowledged.extend(write.await.expect("no panic"));
+        while let Some(answered) = writes.join_next().await {
+            acknowledged.extend(answered.expect("no panic"));
         }
         mesh.restart().await;
         let list = ask(&mesh, "GET", MAPS, &Value::Null).await;
@@ -163,7 +162,8 @@ async fn the_api_asks_for_its_token_and_health_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_in_no_log_and_in_no_description() {
     let mesh = Mesh::start_with(BROKER, &["--log", "json"]).await;
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter-two}\n";
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hunter-two}\n";
     let path = file(&mesh, "s.yaml", secret);
     mesh.weft_ok(&["apply", "-f", path.to_str().expect("text")]).await;
     let described = mesh.weft_ok(&["describe", "secret", "s"]).await;

@@ -245,7 +245,11 @@ async fn a_broker_that_one_run_does_not_declare_keeps_its_events() {
     mesh.kill().await;
     mesh.rewrite(&BROKER.replace("name: default", "name: another"));
     mesh.restart().await;
-    assert!(mesh.log().contains("no file declares broker default/default any more"), "{}", mesh.log());
+    assert!(
+        mesh.log().contains("no file declares broker default/default any more"),
+        "{}",
+        mesh.log()
+    );
     mesh.kill().await;
     mesh.rewrite(&with(&[]));
     mesh.restart().await;

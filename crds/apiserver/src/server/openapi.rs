@@ -1,8 +1,9 @@
 //! `OpenAPI`: what `kubectl explain`, client-side validation and the detection of server-side dry run read.
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use crds::resource::{RESOURCES, Resource, Version};
 use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -12,6 +13,9 @@ use crate::status::Refusal;
 
 mod metadata_schema;
 
+/// The media type of the old document as protobuf.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// Answers `/openapi/…`; `rest` is the path after it.
@@ -20,6 +24,9 @@ pub(crate) fn answer(
     headers: &HeaderMap,
     git_version: &str,
 ) -> Result<Response, Refusal> {
+    if rest == ["v2"] && wants_protobuf(headers) {
+        return Ok(([(CONTENT_TYPE, PROTOBUF)], old_protobuf(git_version)).into_response());
+    }
     require_json(headers)?;
     let document = match rest {
         ["v2"] => json!({
@@ -36,6 +43,30 @@ pub(crate) fn answer(
         _ => return Err(Refusal::Unserved),
     };
     Ok(Answer::ok(&document).into_response())
+}
+
+/// Whether a client takes the old document as protobuf. `kubectl` takes it as nothing else, and asks for it before it applies
+/// a `List`, which no newer document describes.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|media| {
+        media.trim().starts_with("application/com.github.proto-openapi.spec.v2")
+    })
+}
+
+/// The old document as the message `openapi.v2.Document`: `swagger` (1), `info` (2) with `title` (1) and `version` (2), `paths`
+/// (8). It describes nothing: what it does not know, clients leave to the server's own validation.
+fn old_protobuf(git_version: &str) -> Vec<u8> {
+    let mut info = field(1, b"Weft");
+    info.extend(field(2, git_version.as_bytes()));
+    [field(1, b"2.0"), field(2, &info), field(8, b"")].concat()
+}
+
+/// A field with a length, in protobuf's encoding; the lengths here are those of names and versions.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let content = content.get(..content.len().min(127)).unwrap_or_default();
+    let length = u8::try_from(content.len()).unwrap_or_default();
+    [&[number << 3 | 2, length], content].concat()
 }
 
 /// Where the documents are. The hash is of what is in them, so that clients can keep them.

@@ -32,14 +32,17 @@ struct State {
 /// Objects of a kind and its part of the history.
 #[derive(Debug, Default)]
 struct Kind {
-    /// By namespace, then name; no namespace is empty.
-    objects: BTreeMap<String, BTreeMap<String, Arc<Record>>>,
+    objects: Objects,
     /// In order of version.
     events: VecDeque<Arc<Event>>,
     /// Version of the last change that is not in `events` any more. It is a kind's own, so that a busy kind expires no watch
     /// of a quiet one.
     forgotten: u64,
 }
+
+/// Objects of a kind, by namespace, then name; no namespace is empty.
+#[derive(Debug, Default)]
+pub(super) struct Objects(BTreeMap<String, BTreeMap<String, Arc<Record>>>);
 
 /// What is remembered, over all kinds.
 #[derive(Debug)]
@@ -51,6 +54,10 @@ struct History {
     max_events: usize,
     max_bytes: usize,
 }
+
+/// The kinds whose watches are to be woken.
+#[must_use]
+pub(super) struct Woken(Vec<bool>);
 
 /// What a watch reads in one go.
 #[derive(Debug)]
@@ -68,13 +75,12 @@ impl Memory {
     ) -> Self {
         // What happened before is not known: nothing before this version can be watched.
         let forgotten = contents.version;
-        let mut kinds: Vec<Kind> =
-            resources.iter().map(|_| Kind { forgotten, ..Kind::default() }).collect();
-        for (kind, record) in contents.objects {
-            if let Some(kind) = kinds.get_mut(kind) {
-                kind.put(Arc::new(record));
-            }
-        }
+        let kinds: Vec<Kind> = contents
+            .kinds
+            .into_iter()
+            .map(|objects| Kind { objects, events: VecDeque::new(), forgotten })
+            .collect();
+        debug_assert_eq!(kinds.len(), resources.len(), "contents are in the order of the kinds");
         let history = History {
             order: VecDeque::new(),
             bytes: 0,
@@ -90,9 +96,11 @@ impl Memory {
 
     /// Where a kind is; none for one that this store does not serve.
     pub(super) fn index(&self, resource: &Resource) -> Option<usize> {
-        self.resources
-            .iter()
-            .position(|known| known.plural == resource.plural && known.group == resource.group)
+        let same =
+            |known: &Resource| known.plural == resource.plural && known.group == resource.group;
+        // Mostly it is the very one; then no names are compared.
+        let very = self.resources.iter().position(|known| std::ptr::eq(known, resource));
+        very.or_else(|| self.resources.iter().position(same))
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -102,7 +110,7 @@ impl Memory {
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Record>> {
         let kind = self.index(key.resource)?;
         let state = self.state.read();
-        state.kinds.get(kind)?.objects.get(&key.namespace)?.get(&key.name).cloned()
+        state.kinds.get(kind)?.objects.get(key).cloned()
     }
 
     pub(super) fn list(
@@ -123,7 +131,7 @@ impl Memory {
             (None, None) => Bound::Unbounded,
         };
         let last = namespace.map_or(Bound::Unbounded, Bound::Included);
-        for (namespace, objects) in kind.objects.range::<str, _>((first, last)) {
+        for (namespace, objects) in kind.objects.0.range::<str, _>((first, last)) {
             match after {
                 Some((after, _)) if namespace.as_str() < after => {}
                 Some((after, name)) if namespace == after => {
@@ -139,8 +147,9 @@ impl Memory {
         listing
     }
 
-    /// Makes changes that are on disk visible, in order, and wakes who waits for them. `kind` is where the kind of each is.
-    pub(super) fn publish(&self, events: impl IntoIterator<Item = (usize, Arc<Event>)>) {
+    /// Makes changes that are on disk visible, in order. `kind` is where the kind of each is. Who waits for them is woken by
+    /// [`Self::wake`].
+    pub(super) fn publish(&self, events: impl IntoIterator<Item = (usize, Arc<Event>)>) -> Woken {
         let mut woken = vec![false; self.resources.len()];
         let mut state = self.state.write();
         for (kind, event) in events {
@@ -149,8 +158,11 @@ impl Memory {
                 *woken = true;
             }
         }
-        drop(state);
-        for (waker, _) in self.wakers.iter().zip(woken).filter(|(_, woken)| *woken) {
+        Woken(woken)
+    }
+
+    pub(super) fn wake(&self, woken: Woken) {
+        for (waker, _) in self.wakers.iter().zip(woken.0).filter(|(_, woken)| *woken) {
             waker.send_replace(());
         }
     }
@@ -215,8 +227,8 @@ impl State {
         self.version = version;
         let Some(kind) = self.kinds.get_mut(index) else { return };
         match event.kind {
-            EventKind::Added | EventKind::Modified => kind.put(Arc::clone(&event.record)),
-            EventKind::Deleted => kind.remove(&event.record.key),
+            EventKind::Added | EventKind::Modified => kind.objects.put(Arc::clone(&event.record)),
+            EventKind::Deleted => kind.objects.remove(&event.record.key),
         }
         self.history.bytes = self.history.bytes.saturating_add(size(&event));
         self.history.order.push_back(index);
@@ -237,22 +249,26 @@ impl State {
     }
 }
 
-impl Kind {
-    fn put(&mut self, record: Arc<Record>) {
+impl Objects {
+    fn get(&self, key: &Key) -> Option<&Arc<Record>> {
+        self.0.get(&key.namespace)?.get(&key.name)
+    }
+
+    pub(super) fn put(&mut self, record: Arc<Record>) {
         // Most writes are to a namespace that is there: its name is copied only for the first.
-        if let Some(objects) = self.objects.get_mut(&record.key.namespace) {
+        if let Some(objects) = self.0.get_mut(&record.key.namespace) {
             objects.insert(record.key.name.clone(), record);
         } else {
             let namespace = record.key.namespace.clone();
-            self.objects.entry(namespace).or_default().insert(record.key.name.clone(), record);
+            self.0.entry(namespace).or_default().insert(record.key.name.clone(), record);
         }
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(objects) = self.objects.get_mut(&key.namespace) {
+        if let Some(objects) = self.0.get_mut(&key.namespace) {
             objects.remove(&key.name);
             if objects.is_empty() {
-                self.objects.remove(&key.namespace);
+                self.0.remove(&key.namespace);
             }
         }
     }

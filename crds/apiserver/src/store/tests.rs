@@ -3,6 +3,7 @@
 mod concurrent;
 mod crash;
 mod faulty;
+mod journal;
 mod lists;
 mod model;
 mod opening;
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crds::resource::Resource;
+use redb::backends::InMemoryBackend;
 
-use super::disk::{Disk, Room};
+use self::faulty::Faulty;
+use super::disk::{Disk, Pace, Room};
 use super::{
     Change, Event, EventKind, Expected, Key, OpenError, Options, Record, Store, WriteError,
 };
@@ -58,14 +61,31 @@ fn open_with(path: &Path, options: Options) -> Result<Arc<Store>, OpenError> {
     Store::start(Disk::open(path)?, &KINDS, options)
 }
 
-/// A store on a disk that is none.
-fn on(backend: impl redb::StorageBackend, options: Options) -> Result<Arc<Store>, OpenError> {
-    let room: Room = Box::new(|| None);
-    Store::start(Disk::open_with(Path::new("test"), backend, room)?, &KINDS, options)
+/// A journal of that many blocks, and a database that is brought up to date when that is full.
+fn blocks(count: u64) -> Pace {
+    Pace { journal_bytes: count * 4096, idle: DEADLINE * 10 }
+}
+
+fn unlimited() -> Room {
+    Box::new(|| None)
+}
+
+/// A store on a disk that is none. Its journal has room for about 60 KB.
+fn on(disk: &Faulty, options: Options) -> Result<Arc<Store>, OpenError> {
+    at_pace(disk, blocks(16), options)
+}
+
+fn at_pace(disk: &Faulty, pace: Pace, options: Options) -> Result<Arc<Store>, OpenError> {
+    Store::start(Disk::open_with(disk.parts(), unlimited(), pace)?, &KINDS, options)
 }
 
 fn in_memory(options: Options) -> Arc<Store> {
-    on(redb::backends::InMemoryBackend::new(), options).unwrap()
+    in_room(unlimited(), options)
+}
+
+fn in_room(room: Room, options: Options) -> Arc<Store> {
+    let files = (InMemoryBackend::new(), InMemoryBackend::new());
+    Store::start(Disk::open_with(files, room, blocks(256)).unwrap(), &KINDS, options).unwrap()
 }
 
 fn widget(namespace: &str, name: &str) -> Key {
@@ -215,7 +235,10 @@ async fn the_last_handle_can_go_in_a_change() {
     let request = {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let key = widget("default", "one");
-        store.push(super::Request { key, expected: Expected::Absent, change, answer }).unwrap();
+        store
+            .queue
+            .push(super::Request { key, expected: Expected::Absent, change, answer })
+            .unwrap();
         answered
     };
     drop(store);

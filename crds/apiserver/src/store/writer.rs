@@ -1,21 +1,23 @@
-//! The one thread that writes. What came while the last commit ran shares the next one.
+//! The one thread that writes. What came while the last commit ran shares the next one. What the database lacks it gets when the
+//! writes have been answered: when it must, and when nothing else is to be done.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::disk::{CommitError, Disk};
 use super::memory::Memory;
+use super::queue::{Next, Queue};
 use super::{Change, Event, EventKind, Expected, Key, Record, WriteError};
 
-/// Writes that share a commit. A page is copied for each in the worst case, so this bounds the disk space that one commit
-/// needs (see the room that is asked for before it) and how long the first of them waits for the last.
+/// Writes that share a commit: this bounds how long the first of them waits for the last.
 const COMMIT_WRITES: usize = 1_024;
 
-/// Bytes of JSON after which a commit takes no more writes: a tenth of a second of a slow disk.
+/// Bytes of JSON after which a commit takes no more writes: a tenth of a second of a slow disk, and half of the journal.
 const COMMIT_BYTES: usize = 4 << 20;
 
 /// A write that waits.
@@ -28,7 +30,7 @@ pub(super) struct Request {
 
 type Answer = oneshot::Sender<Result<Arc<Record>, WriteError>>;
 
-/// Owns the file.
+/// Owns the files.
 pub(super) struct Writer {
     disk: Disk,
     memory: Arc<Memory>,
@@ -55,16 +57,53 @@ impl Writer {
         Self { disk, memory, failure }
     }
 
-    /// Runs until every sender is gone and the queue is empty, then closes the file.
-    pub(super) fn run(self, mut queue: mpsc::Receiver<Request>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut batch = Batch::default();
-            self.add(&mut batch, first);
-            while batch.has_room() {
-                let Ok(next) = queue.try_recv() else { break };
-                self.add(&mut batch, next);
+    /// Runs until the queue is closed and empty, then closes the files.
+    pub(super) fn run(mut self, queue: &Queue) {
+        // Also when this thread panics: nobody may wait for it then.
+        let abandoned = Abandon(queue);
+        loop {
+            match queue.pop(self.patience()) {
+                Next::Request(first) => self.write(first, queue),
+                Next::Idle => self.checkpoint(),
+                Next::Closed => break,
             }
-            self.finish(batch);
+        }
+        if self.failure.get().is_none()
+            && let Err(error) = self.disk.close()
+        {
+            tracing::warn!(
+                ?error,
+                "the journal could not be emptied; the next start takes over what it holds"
+            );
+        }
+        drop(abandoned);
+    }
+
+    /// Writes what is queued, as much as fits one commit.
+    fn write(&mut self, first: Request, queue: &Queue) {
+        let mut batch = Batch::default();
+        self.add(&mut batch, first);
+        while batch.has_room() {
+            let Some(next) = queue.try_pop() else { break };
+            self.add(&mut batch, next);
+        }
+        self.finish(batch);
+        if self.disk.is_checkpoint_due() {
+            self.checkpoint();
+        }
+    }
+
+    /// How long to wait for a write until the database is brought up to date.
+    fn patience(&self) -> Option<Duration> {
+        if self.failure.get().is_some() { None } else { self.disk.patience() }
+    }
+
+    /// Brings the database up to date. Without room for it the journal keeps what it holds, and writes that need more are told.
+    fn checkpoint(&mut self) {
+        if self.failure.get().is_none()
+            && let Err(CommitError::Failed(what)) = self.disk.checkpoint()
+        {
+            self.fail(what);
         }
     }
 
@@ -129,30 +168,42 @@ impl Writer {
     }
 
     /// Commits, publishes and answers, in this order.
-    fn finish(&self, batch: Batch) {
+    fn finish(&mut self, batch: Batch) {
         let Batch { events, answers, .. } = batch;
         let error = if events.is_empty() { None } else { self.commit(&events) };
-        if error.is_none() {
-            self.memory.publish(events);
-        }
+        let woken = error.is_none().then(|| self.memory.publish(events));
         for (answer, result) in answers {
             respond(answer, error.clone().map_or(result, Err));
         }
+        // After the answers: those who wrote wait longer.
+        if let Some(woken) = woken {
+            self.memory.wake(woken);
+        }
     }
 
-    fn commit(&self, events: &[(usize, Arc<Event>)]) -> Option<WriteError> {
+    fn commit(&mut self, events: &[(usize, Arc<Event>)]) -> Option<WriteError> {
         if let Some(failure) = self.failure.get() {
             return Some(WriteError::Failed(failure.clone()));
         }
         match self.disk.commit(events.iter().map(|(_, event)| &**event)) {
             Ok(()) => None,
             Err(CommitError::Full) => Some(WriteError::Full),
-            Err(CommitError::Failed(what)) => {
-                tracing::error!(error = what, "the store takes no more writes until a restart");
-                let failure = self.failure.get_or_init(|| what);
-                Some(WriteError::Failed(failure.clone()))
-            }
+            Err(CommitError::Failed(what)) => Some(WriteError::Failed(self.fail(what))),
         }
+    }
+
+    fn fail(&self, what: String) -> String {
+        tracing::error!(error = what, "the store takes no more writes until a restart");
+        self.failure.get_or_init(|| what).clone()
+    }
+}
+
+/// Abandons the queue when it goes.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

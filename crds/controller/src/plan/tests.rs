@@ -179,6 +179,13 @@ fn delivery_is_merged_field_by_field_with_the_brokers() {
 }
 
 #[test]
+fn a_broker_that_names_no_class_is_ours_also_where_nobody_fills_in_defaults() {
+    let plan = make(&[object(EVENTING, "Broker", "b", json!({})), trigger(json!({}))]);
+    assert!(status(&plan, "Broker", "b").is_ready());
+    assert_eq!(plan.snapshot.triggers[0].delivery.retry, 10);
+}
+
+#[test]
 fn a_trigger_without_its_broker_waits_for_it_and_says_so() {
     let plan = make(&[trigger(json!({}))]);
     let status = status(&plan, "Trigger", "t");

@@ -1,11 +1,12 @@
 //! The control plane: how fast objects are kept, how many may be watched, how soon what is applied is in force.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{account, everything, load, megabytes, milliseconds, with_oracle};
@@ -20,6 +21,9 @@ const WRITERS: usize = 16;
 
 /// Events a second that flow while triggers are applied: enough to notice a disturbance.
 const FLOW: f64 = 2000.0;
+
+/// How long triggers may take to become Ready before the bench gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Watchers of the named figure.
 const WATCHERS: usize = 200;
@@ -107,14 +111,16 @@ pub(super) async fn triggers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mesh = Mesh::start(&bench.weft, &yaml(&[everything("all", &subscriber)])).await?;
     let count = usize::try_from(bench.count(1000))?;
     let span = bench.span();
-    let calm = load(&mesh.events, Pace::Open(FLOW), Until::Elapsed(span)).run(&ids, &oracle).await?;
+    let calm =
+        load(&mesh.events, Pace::Open(FLOW), Until::Elapsed(span)).run(&ids, &oracle).await?;
     let flow = load(&mesh.events, Pace::Open(FLOW), Until::Elapsed(span));
     let applying = async {
         let start = Instant::now();
-        create(&mesh, TRIGGERS, count, |number| trigger(&format!("t{number}"), &subscriber)).await?;
+        create(&mesh, TRIGGERS, count, |number| trigger(&format!("t{number}"), &subscriber))
+            .await?;
         let mut api = Api::connect(&mesh).await?;
         while ready(&mut api).await? <= count {
-            ensure!(start.elapsed() < Duration::from_secs(120), "the triggers do not become Ready");
+            ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(start.elapsed())
@@ -131,6 +137,50 @@ pub(super) async fn triggers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Figure::at_most("1,000 triggers until Ready", took.as_secs_f64(), 5.0, "s", detail)
             .with(oracle.verdict(|_| true)),
     ])
+}
+
+/// The same with `kubectl apply` of one file.
+pub(super) async fn kubectl(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let (ids, oracle) = account();
+    let subscriber = with_oracle(&ids, &oracle).await?;
+    let mesh = Mesh::start(&bench.weft, &yaml(&[])).await?;
+    let program = installed_kubectl()?;
+    let count = usize::try_from(bench.count(1000))?;
+    let file = mesh.data().join("triggers.json");
+    let items: Vec<Value> =
+        (0..count).map(|number| trigger(&format!("t{number}"), &subscriber)).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    std::fs::write(&file, serde_json::to_vec(&list)?)?;
+    let start = Instant::now();
+    let status = tokio::process::Command::new(program)
+        .args(["apply".as_ref(), "-f".as_ref(), file.as_os_str()])
+        .env("KUBECONFIG", mesh.data().join("kubeconfig"))
+        .env("KUBECACHEDIR", mesh.data().join("kube-cache"))
+        .stdout(Stdio::null())
+        .status()
+        .await?;
+    ensure!(status.success(), "kubectl apply: {status}");
+    let applied = start.elapsed();
+    let mut api = Api::connect(&mesh).await?;
+    while ready(&mut api).await? < count {
+        ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let detail = format!("of which kubectl {:.1} s", applied.as_secs_f64());
+    let took = start.elapsed().as_secs_f64();
+    Ok(vec![Figure::at_most("kubectl apply of 1,000 triggers", took, 30.0, "s", detail)])
+}
+
+/// The `kubectl` of `integration/services`, which installs it the first time.
+fn installed_kubectl() -> anyhow::Result<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../services/up");
+    let output = std::process::Command::new(script)
+        .arg("kubectl")
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("run {script}"))?;
+    let told: Value = serde_json::from_slice(&output.stdout).context("kubectl is not installed")?;
+    told.get("path").and_then(Value::as_str).map(str::to_owned).context("a path")
 }
 
 /// How many triggers are Ready.

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use super::faulty::Faulty;
+use super::faulty::{Faulty, Image};
 use super::{
-    Change, Expected, Options, Record, Store, WriteError, eventually, in_memory, json, on, put,
-    text, widget, widgets, within,
+    Change, Expected, Options, Record, Store, WriteError, eventually, in_memory, in_room, json, on,
+    put, text, widget, widgets, within,
 };
-use crate::store::disk::Disk;
 
 /// Counts up an object by compare and set until it has done so `times`.
 async fn count_up(store: Arc<Store>, times: usize) -> Vec<(u64, u64)> {
@@ -77,16 +76,16 @@ async fn queued(
 }
 
 fn waiting(store: &Store) -> usize {
-    store.queue.lock().as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    store.queue.waiting()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_that_wait_share_a_commit() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+async fn writes_that_wait_share_a_sync() {
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     let before = disk.syncs();
     put(&store, &widget("default", "alone"), Expected::Absent, "x").await.unwrap();
-    let alone = disk.syncs() - before;
+    assert_eq!(disk.syncs() - before, 1);
     disk.hang(true);
     let mut tasks = JoinSet::new();
     let first = Arc::clone(&store);
@@ -100,13 +99,13 @@ async fn writes_that_wait_share_a_commit() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    assert_eq!(disk.syncs() - before, 2 * alone, "one commit for the first, one for the hundred");
+    assert_eq!(disk.syncs() - before, 2, "one sync for the first, one for the hundred");
 }
 
 #[tokio::test]
 async fn a_write_that_fails_its_check_costs_no_commit() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     put(&store, &widget("default", "one"), Expected::Absent, "x").await.unwrap();
     let before = disk.syncs();
     let answer = put(&store, &widget("default", "one"), Expected::Absent, "x").await;
@@ -116,8 +115,8 @@ async fn a_write_that_fails_its_check_costs_no_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_wait_for_no_commit_and_see_none_that_is_not_done() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options { queue: 2, ..Options::default() }).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options { queue: 2, ..Options::default() }).unwrap();
     let key = widget("default", "one");
     put(&store, &key, Expected::Absent, "a").await.unwrap();
     disk.hang(true);
@@ -141,8 +140,8 @@ async fn readers_wait_for_no_commit_and_see_none_that_is_not_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_of_one_object_that_share_a_commit_are_compared_with_each_other() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     let key = widget("default", "one");
     disk.hang(true);
     let ahead = store.write(widget("default", "ahead"), Expected::Absent, Change::Put(text("x")));
@@ -181,8 +180,8 @@ async fn writes_of_one_object_that_share_a_commit_are_compared_with_each_other()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_queued_when_the_store_closes_is_written_and_who_went_away_is_not() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     disk.hang(true);
     let mut tasks = JoinSet::new();
     let first = Arc::clone(&store);
@@ -208,7 +207,7 @@ async fn what_was_queued_when_the_store_closes_is_written_and_who_went_away_is_n
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-    let again = on(Faulty::new(disk.crash(), 2), Options::default()).unwrap();
+    let again = on(&Faulty::new(disk.crash(), 2), Options::default()).unwrap();
     assert_eq!((again.list(widgets(), None, None, 0).records.len(), again.version()), (11, 12));
     assert!(again.get(&gone).is_none());
 }
@@ -217,10 +216,8 @@ async fn what_was_queued_when_the_store_closes_is_written_and_who_went_away_is_n
 async fn a_full_disk_refuses_writes_until_there_is_room_again() {
     let room = Arc::new(AtomicU64::new(u64::MAX));
     let free = Arc::clone(&room);
-    let backend = redb::backends::InMemoryBackend::new();
     let read = Box::new(move || Some(free.load(Ordering::Relaxed)));
-    let disk = Disk::open_with(std::path::Path::new("test"), backend, read).unwrap();
-    let store = Store::start(disk, &super::KINDS, Options::default()).unwrap();
+    let store = in_room(read, Options::default());
     let key = widget("default", "one");
     put(&store, &key, Expected::Absent, "a").await.unwrap();
     room.store(1 << 20, Ordering::Relaxed);

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use super::faulty::Faulty;
+use super::faulty::{Faulty, Image};
 use super::{
-    Change, Expected, Options, Store, WriteError, delete, json, on, put, text, widget, widgets,
-    within,
+    Change, Expected, Options, Pace, Store, WriteError, at_pace, delete, json, on, put, text,
+    widget, widgets, within,
 };
 
 /// What became of the object that one task writes.
@@ -71,21 +72,34 @@ fn settle(store: &Store, name: &str, fate: &mut Fate) {
     fate.attempted = None;
 }
 
-/// Runs tasks over a disk that fails at a random point, three times in a row.
+/// Small journals, so that every batch may be the one that starts them over or that fits none, and short moments of idleness.
+fn pace(random: &mut Rng) -> Pace {
+    Pace {
+        journal_bytes: random.u64(2..20) * 4096,
+        idle: Duration::from_micros(random.u64(100..5_000)),
+    }
+}
+
+/// The power goes, or only the program.
+fn end(disk: &Faulty, random: &mut Rng) -> Image {
+    if random.bool() { disk.crash() } else { disk.kill() }
+}
+
+/// Runs tasks over a disk that fails at a random point, several times in a row.
 async fn survive(seed: u64) {
     let mut random = Rng::with_seed(seed);
     let mut fates: BTreeMap<String, Fate> =
         (0..6).map(|n| (n.to_string(), Fate::default())).collect();
-    let (mut image, mut highest) = (Vec::new(), 1);
+    let (mut image, mut highest) = (Image::default(), 1);
     for life in 0..4 {
         let disk = Faulty::new(image, random.u64(..));
         if life > 0 && random.bool() {
             // Recovery itself is interrupted first.
             disk.fail_after(random.usize(..12));
-            if let Ok(store) = on(disk.clone(), Options::default()) {
+            if let Ok(store) = at_pace(&disk, pace(&mut random), Options::default()) {
                 store.close();
             }
-            image = disk.crash();
+            image = end(&disk, &mut random);
             let disk = Faulty::new(image, random.u64(..));
             image = life_of(disk, &mut fates, &mut highest, &mut random).await;
         } else {
@@ -99,8 +113,8 @@ async fn life_of(
     fates: &mut BTreeMap<String, Fate>,
     highest: &mut u64,
     random: &mut Rng,
-) -> Vec<u8> {
-    let store = on(disk.clone(), Options::default()).unwrap();
+) -> Image {
+    let store = at_pace(&disk, pace(random), Options::default()).unwrap();
     assert!(store.version() >= *highest, "version {highest} came twice");
     for (name, fate) in fates.iter_mut() {
         settle(&store, name, fate);
@@ -117,7 +131,7 @@ async fn life_of(
         *highest = fate.acknowledged.0.max(*highest);
         fates.insert(name, fate);
     }
-    let image = disk.crash();
+    let image = end(&disk, random);
     store.close();
     image
 }
@@ -135,8 +149,8 @@ async fn every_acknowledged_write_survives_a_crash_and_none_is_half_there() {
 
 #[tokio::test]
 async fn a_failed_commit_is_final_and_nobody_sees_it() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     let key = widget("default", "one");
     put(&store, &key, Expected::Absent, "a").await.unwrap();
     let mut watch = store.watch(widgets(), None, 2).unwrap();
@@ -154,12 +168,12 @@ async fn a_failed_commit_is_final_and_nobody_sees_it() {
 
 #[tokio::test]
 async fn a_clean_close_needs_no_repair_and_keeps_everything() {
-    let disk = Faulty::new(Vec::new(), 1);
-    let store = on(disk.clone(), Options::default()).unwrap();
+    let disk = Faulty::new(Image::default(), 1);
+    let store = on(&disk, Options::default()).unwrap();
     let key = widget("default", "one");
     put(&store, &key, Expected::Absent, "a").await.unwrap();
     delete(&store, &key, 2).await.unwrap();
     store.close();
-    let store = on(Faulty::new(disk.crash(), 2), Options::default()).unwrap();
+    let store = on(&Faulty::new(disk.crash(), 2), Options::default()).unwrap();
     assert_eq!((store.version(), store.get(&key).is_none()), (3, true));
 }

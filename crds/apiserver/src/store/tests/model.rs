@@ -7,7 +7,7 @@ use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
 
-use super::faulty::Faulty;
+use super::faulty::{Faulty, Image};
 use super::{Change, Expected, Options, Store, WriteError, json, on, text, widget, widgets};
 
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let mut disk = Faulty::new(Vec::new(), 1);
-    let mut store = on(disk.clone(), Options::default()).unwrap();
+    let mut disk = Faulty::new(Image::default(), 1);
+    let mut store = on(&disk, Options::default()).unwrap();
     let (mut model, mut version) = (BTreeMap::<u8, u64>::new(), 1);
     for step in steps {
         let (object, right, deletes) = match step {
@@ -41,7 +41,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let image = disk.crash();
                 store.close();
                 disk = Faulty::new(image, 1);
-                store = on(disk.clone(), Options::default()).unwrap();
+                store = on(&disk, Options::default()).unwrap();
                 continue;
             }
         };

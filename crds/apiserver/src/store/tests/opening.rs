@@ -87,13 +87,15 @@ async fn a_file_that_is_in_use_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn only_its_user_can_read_the_file() {
+async fn only_its_user_can_read_the_files() {
     let (_dir, path) = place();
     filled(&path).await;
-    assert_eq!(mode(&path), 0o600);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    open(&path).unwrap().close();
-    assert_eq!(mode(&path), 0o600);
+    for file in [path.clone(), path.with_extension("journal")] {
+        assert_eq!(mode(&file), 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        open(&path).unwrap().close();
+        assert_eq!(mode(&file), 0o600);
+    }
 }
 
 #[tokio::test]
@@ -141,15 +143,15 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let table = TableDefinition::<&str, u64>::new("weft.meta");
     let database = Database::open(&path).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(table).unwrap().insert("format", 2).unwrap();
+    write.open_table(table).unwrap().insert("format", 3).unwrap();
     write.commit().unwrap();
     drop(database);
     let refused = open(&path).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 2, supported: 1, .. }), "{refused:?}");
+    assert!(matches!(refused, OpenError::Newer { found: 3, supported: 2, .. }), "{refused:?}");
     assert!(refused.to_string().contains("use a newer program"), "{refused}");
     let database = Database::open(&path).unwrap();
     let read = database.begin_read().unwrap();
-    assert_eq!(read.open_table(table).unwrap().get("format").unwrap().unwrap().value(), 2);
+    assert_eq!(read.open_table(table).unwrap().get("format").unwrap().unwrap().value(), 3);
 }
 
 #[tokio::test]
@@ -196,6 +198,7 @@ async fn a_damaged_file_is_refused_or_read_but_never_ends_the_program() {
             }
         }
         fs::write(&damaged, bytes).unwrap();
+        fs::remove_file(damaged.with_extension("journal")).ok();
         match open(&damaged) {
             Ok(store) => {
                 for record in store.list(widgets(), None, None, 0).records {
