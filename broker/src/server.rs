@@ -101,7 +101,8 @@ pub async fn serve<H, F, B>(
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = connection(stream, tls.clone(), handler.clone(), limits, stop.clone());
+                let connection =
+                    connection(stream, tls.clone(), handler.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);

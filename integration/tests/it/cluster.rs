@@ -2,81 +2,45 @@
 
 use std::process::Stdio;
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tokio::sync::MutexGuard;
 
 use crate::harness::eventually::eventually;
 use crate::harness::mesh::weft;
 use crate::harness::subscriber::Subscriber;
-use crate::harness::{request, services};
+use crate::harness::{request, servers, services};
 
 /// A namespace of its own on the real server, and the definitions of our kinds.
 struct Cluster {
     kubeconfig: String,
     client: Client,
     namespace: String,
+    /// No other reconcilers meanwhile.
+    _alone: MutexGuard<'static, ()>,
 }
 
 fn apply() -> PatchParams {
     PatchParams::apply("story").force()
 }
 
-fn resource(api_version: &str, kind: &str, plural: &str) -> kube::api::ApiResource {
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let gvk = GroupVersionKind::gvk(group, version, kind);
-    kube::api::ApiResource::from_gvk_with_plural(&gvk, plural)
-}
-
 impl Cluster {
-    async fn start(namespace: &str) -> Self {
+    async fn start() -> Self {
         let server = services::up("kube-apiserver").await;
         let kubeconfig = server["kubeconfig"].as_str().expect("a path").to_owned();
-        let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
-        let options = KubeConfigOptions::default();
-        let config =
-            kube::Config::from_custom_kubeconfig(read, &options).await.expect("it is good");
-        let client = Client::try_from(config).expect("a client");
-        let cluster = Self { kubeconfig, client, namespace: namespace.to_owned() };
-        cluster.install().await;
-        cluster
-    }
-
-    async fn install(&self) {
-        let definition = resource(
-            "apiextensions.k8s.io/v1",
-            "CustomResourceDefinition",
-            "customresourcedefinitions",
-        );
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &definition);
-        for resource in crds::resource::RESOURCES.iter().filter(|resource| resource.is_custom()) {
-            let body = crds::resource::definition(resource);
-            api.patch(&resource.full_name(), &apply(), &Patch::Apply(&body))
-                .await
-                .expect("it is taken");
-            eventually("the kind is served", async || {
-                let object = api.get(&resource.full_name()).await.expect("it is there");
-                let conditions = object.data["status"]["conditions"].as_array().cloned();
-                let established = |condition: &Value| {
-                    condition["type"] == "Established" && condition["status"] == "True"
-                };
-                conditions.is_some_and(|all| all.iter().any(established)).then_some(())
-            })
-            .await;
-        }
-        let api: Api<DynamicObject> =
-            Api::all_with(self.client.clone(), &resource("v1", "Namespace", "namespaces"));
-        let body =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
-        api.patch(&self.namespace, &apply(), &Patch::Apply(&body)).await.expect("a namespace");
+        let (client, alone) = servers::alone().await;
+        let namespace = servers::fresh_name("story");
+        servers::create_namespace(&client, &namespace).await;
+        Self { kubeconfig, client, namespace, _alone: alone }
     }
 
     fn api(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let resource = resource("eventing.knative.dev/v1", kind, plural);
+        let kind = GroupVersionKind::gvk("eventing.knative.dev", "v1", kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
@@ -126,7 +90,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn resources_of_a_cluster_are_in_force_ready_and_go() {
     let subscriber = Subscriber::start().await;
-    let cluster = Cluster::start("story-controller").await;
+    let cluster = Cluster::start().await;
     let dir = TempDir::new().expect("a directory");
     // No admission of ours fills in a class here.
     cluster.apply("Broker", "brokers", "default", json!({})).await;

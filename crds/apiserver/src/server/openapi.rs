@@ -49,9 +49,9 @@ pub(crate) fn answer(
 /// a `List`, which no newer document describes.
 fn wants_protobuf(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|media| {
-        media.trim().starts_with("application/com.github.proto-openapi.spec.v2")
-    })
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|media| media.trim().starts_with("application/com.github.proto-openapi.spec.v2"))
 }
 
 /// The old document as the message `openapi.v2.Document`: `swagger` (1), `info` (2) with `title` (1) and `version` (2), `paths`

@@ -39,8 +39,7 @@ async fn an_object_may_be_written_in_yaml() {
     let applied = api.request(Method::PATCH, &apply, media, text).await.expect(200);
     assert_eq!(applied["data"]["answer"], "none");
     for (bad, place) in [("a: [", "1:"), ("a: b\n---\nc: d\n", "1:1: one document"), ("", "")] {
-        let status =
-            api.request(Method::POST, CONFIGS, "application/yaml", bad).await.expect(400);
+        let status = api.request(Method::POST, CONFIGS, "application/yaml", bad).await.expect(400);
         assert!(status["message"].as_str().unwrap().contains(place), "{status}");
     }
 }

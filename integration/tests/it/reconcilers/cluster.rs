@@ -10,8 +10,8 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::differential::servers::{self, Embedded};
 use crate::harness::eventually::{PATIENCE, eventually};
+use crate::harness::servers::{self, Embedded};
 
 /// A pause between two looks at what should not change.
 const PAUSE: Duration = Duration::from_millis(100);
