@@ -118,11 +118,7 @@ pub(super) async fn triggers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         let start = Instant::now();
         create(&mesh, TRIGGERS, count, |number| trigger(&format!("t{number}"), &subscriber))
             .await?;
-        let mut api = Api::connect(&mesh).await?;
-        while ready(&mut api).await? <= count {
-            ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_ready(&mesh, count + 1).await?;
         anyhow::Ok(start.elapsed())
     };
     let (busy, took) = tokio::try_join!(flow.run(&ids, &oracle), applying)?;
@@ -161,11 +157,7 @@ pub(super) async fn kubectl(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         .await?;
     ensure!(status.success(), "kubectl apply: {status}");
     let applied = start.elapsed();
-    let mut api = Api::connect(&mesh).await?;
-    while ready(&mut api).await? < count {
-        ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_ready(&mesh, count).await?;
     let detail = format!("of which kubectl {:.1} s", applied.as_secs_f64());
     let took = start.elapsed().as_secs_f64();
     Ok(vec![Figure::at_most("kubectl apply of 1,000 triggers", took, 30.0, "s", detail)])
@@ -181,6 +173,16 @@ fn installed_kubectl() -> anyhow::Result<String> {
         .with_context(|| format!("run {script}"))?;
     let told: Value = serde_json::from_slice(&output.stdout).context("kubectl is not installed")?;
     told.get("path").and_then(Value::as_str).map(str::to_owned).context("a path")
+}
+
+/// Waits until so many triggers are Ready.
+pub(super) async fn until_ready(mesh: &Mesh, count: usize) -> anyhow::Result<()> {
+    let (mut api, start) = (Api::connect(mesh).await?, Instant::now());
+    while ready(&mut api).await? < count {
+        ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// How many triggers are Ready.

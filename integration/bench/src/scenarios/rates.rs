@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::control::until_ready;
 use super::{Baseline, account, delivering, drained, load, with_oracle};
 use crate::Bench;
 use crate::load::{Ids, Pace, Until};
@@ -121,5 +122,7 @@ async fn with_triggers(bench: &Bench, count: u32) -> anyhow::Result<(f64, Verdic
     };
     let mesh =
         Mesh::start(&bench.weft, &yaml(&(0..count).map(trigger).collect::<Vec<_>>())).await?;
+    // They are in force already; what is said about them is still being written.
+    until_ready(&mesh, usize::try_from(count)?).await?;
     delivered(bench, &mesh, &ids, &oracle).await
 }
