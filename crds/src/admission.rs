@@ -79,7 +79,7 @@ impl Refused {
 /// Decides about `object` of `resource`. Metadata that a server writes (`uid`, `resourceVersion`, `managedFields`, …) and the
 /// status pass through unchanged, and so does the version it is written in.
 ///
-/// Of an object that is being deleted only the shape is read, so that whoever must agree to its deletion can, even if a rule
+/// Of an object that is being deleted no rule is checked, so that whoever must agree to its deletion can, even if a rule
 /// was made since that it breaks.
 ///
 /// # Errors
@@ -169,8 +169,9 @@ impl Act for Request<'_> {
             Operation::Create => None,
             Operation::Update { old } => Some(old),
         };
+        // Also of what is being deleted: some fields are only written, and must not be kept as they came.
+        read.defaults(self.rules);
         if old.and_then(|old| old.pointer("/metadata/deletionTimestamp")).is_none() {
-            read.defaults(self.rules);
             let mut errors = read.validate(self.rules);
             // What an older program stored and this one cannot read says nothing about what may change.
             if let Some(old) = old.and_then(|old| object::decode(old, &mut Vec::new()).ok()) {

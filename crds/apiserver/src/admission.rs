@@ -77,7 +77,7 @@ impl Admission {
             ping_defaults: self.ping_defaults(),
         };
         let written = strict.then(|| object.clone());
-        let admitted =
+        let mut admitted =
             admission::admit(resource, object, operation, &rules).map_err(|refused| {
                 let unknown = written.as_ref().map(unknown_fields).unwrap_or_default();
                 if unknown.is_empty() {
@@ -85,6 +85,10 @@ impl Admission {
                 }
                 Refusal::BadRequest(cannot_be_handled(resource, &version, strict_error(&unknown)))
             })?;
+        // What a kind has not is dropped, and told of as unknown already.
+        if let (false, Value::Object(map)) = (resource.status, &mut admitted.object) {
+            map.remove("status");
+        }
         check_configuration(resource, &admitted.object)?;
         Ok(admitted)
     }

@@ -69,7 +69,8 @@ impl fmt::Display for Conflicts<'_> {
             );
         }
         let mut sorted: Vec<&FieldConflict> = self.0.iter().collect();
-        sorted.sort();
+        // Of one owner in the order in which they were found.
+        sorted.sort_by(|one, other| one.owner.cmp(&other.owner));
         write!(f, "Apply failed with {} conflicts: ", sorted.len())?;
         let mut owner = None;
         for conflict in sorted {

@@ -244,7 +244,7 @@ impl ApiServer {
         request: Request<Body>,
     ) -> Result<Response, Refusal> {
         self.seed().await?;
-        let query = Query::parse(request.uri())?;
+        let query = Query::parse(request.uri(), request.method())?;
         let verb = Verb::of(request.method(), &target, query.watch)?;
         let (parts, body) = request.into_parts();
         let shape = Shape::accepted(&parts.headers)?;

@@ -98,6 +98,13 @@ impl Cause {
         Self { reason: "FieldValueNotSupported", field: field.into(), message }
     }
 
+    /// The same of a list, which is shown as one.
+    pub(crate) fn unsupported_list(field: &str, value: &str, supported: &[&str]) -> Self {
+        let mut cause = Self::unsupported(field, value, supported);
+        cause.message = cause.message.replacen(&format!("{value:?}"), &format!("[{value:?}]"), 1);
+        cause
+    }
+
     /// What the rules of a core kind found, in Kubernetes' words.
     pub(crate) fn list(errors: &FieldErrors) -> Vec<Self> {
         let one = |message: &str, details: Option<&str>, path: &String| {
@@ -165,6 +172,8 @@ pub(crate) enum Refusal {
     NotFound(Subject),
     #[error("{} already exists", .0.resource())]
     AlreadyExists(Subject),
+    #[error("object is being deleted: {} already exists", .0.resource())]
+    StillThere(Subject),
     #[error("Operation cannot be fulfilled on {}: {message}", .subject.resource())]
     Conflict { subject: Subject, message: String },
     #[error("{message}")]
@@ -240,7 +249,7 @@ impl Refusal {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::Unserved | Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::AlreadyExists(_) => (StatusCode::CONFLICT, "AlreadyExists"),
+            Self::AlreadyExists(_) | Self::StillThere(_) => (StatusCode::CONFLICT, "AlreadyExists"),
             Self::Conflict { .. } | Self::Contested { .. } => (StatusCode::CONFLICT, "Conflict"),
             Self::Invalid { .. } | Self::Unprocessable(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Invalid")
@@ -263,7 +272,7 @@ impl Refusal {
 
     fn details(&self) -> Map<String, Value> {
         let mut details = match self {
-            Self::NotFound(subject) | Self::AlreadyExists(subject) => {
+            Self::NotFound(subject) | Self::AlreadyExists(subject) | Self::StillThere(subject) => {
                 subject.details(subject.plural)
             }
             Self::Conflict { subject, .. } | Self::Forbidden { subject, .. } => {

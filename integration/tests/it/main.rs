@@ -7,6 +7,7 @@ mod cluster;
 mod commands;
 mod configuration;
 mod data_directory;
+mod differential;
 mod durable;
 mod github;
 mod hostile;

@@ -204,6 +204,7 @@ async fn remove(
         version: Some(record.version.to_string()),
         propagation,
         dry_run: false,
+        cascades: false,
     };
     server.remove(&record.key, &deletion, Timestamp::now()).await.map(drop)
 }

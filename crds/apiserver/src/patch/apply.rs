@@ -135,12 +135,28 @@ pub fn apply(
 /// A request may set `managedFields` itself: clients that move to server-side apply do, and one empty entry forgets them
 /// all. Unreadable ones are ignored.
 pub fn track(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>, schema: &Value) {
+    note_writer(old, old.is_none(), new, writer, schema);
+}
+
+/// The same for a new object of a kind that has fields before anybody writes them, as `unwritten` has them: whoever writes
+/// the same owns nothing by it.
+pub fn track_new(unwritten: &Value, new: &mut Value, writer: &Writer<'_>, schema: &Value) {
+    note_writer(Some(unwritten), true, new, writer, schema);
+}
+
+fn note_writer(
+    old: Option<&Value>,
+    is_new: bool,
+    new: &mut Value,
+    writer: &Writer<'_>,
+    schema: &Value,
+) {
     let before = old.and_then(managed_fields).cloned();
     let Some(mut managers) = managers_of(before.as_ref(), new, writer) else { return };
     let shape = Shape::object(schema);
     let state = without_managed_fields(new);
     // An object whose entries were forgotten stays without until somebody applies to it.
-    if managers.is_empty() && old.is_some() {
+    if managers.is_empty() && !is_new {
         set_managed_fields(new, None);
         return;
     }
@@ -252,7 +268,8 @@ fn hand_over(
         entry.set = entry.set.difference(&contested).difference(&comparison.removed);
     }
     if !force && !conflicts.is_empty() {
-        conflicts.sort();
+        // Of each owner in the order of its set, as Kubernetes lists them.
+        conflicts.sort_by(|one, other| one.owner.cmp(&other.owner));
         return Err(conflicts);
     }
     managers.drop_empty();

@@ -129,7 +129,7 @@ fn conflicts_are_printed_as_kubernetes_prints_them() {
         PatchError::Conflict(vec![one.clone()]).to_string(),
         "Apply failed with 1 conflict: conflict with \"kubectl\" using v1: .spec.broker"
     );
-    let more = vec![one, conflict("\"a\"", ".spec.y"), conflict("\"a\"", ".spec.x")];
+    let more = vec![one, conflict("\"a\"", ".spec.x"), conflict("\"a\"", ".spec.y")];
     assert_eq!(
         PatchError::Conflict(more).to_string(),
         "Apply failed with 3 conflicts: conflicts with \"a\":\n- .spec.x\n- .spec.y\n\

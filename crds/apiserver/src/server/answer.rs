@@ -103,6 +103,12 @@ impl Answer {
         self
     }
 
+    /// Something will be gone later.
+    pub(crate) fn accepted(mut self) -> Self {
+        self.code = StatusCode::ACCEPTED;
+        self
+    }
+
     pub(crate) fn with(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
         self.warnings.extend(warnings);
         self

@@ -1,7 +1,7 @@
 //! POST: an object that is new.
 
 use crds::namespace;
-use crds::resource;
+use crds::{admission, resource};
 use serde_json::Value;
 
 use crate::server::answer::{Answer, Writer};
@@ -21,6 +21,7 @@ impl ApiServer {
         let media = Media::of_object(&call.headers)?;
         let parsed = body::parse(&call.body, media)?;
         let draft = Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
+        call.read_strictly(&draft)?;
         self.insert(call, draft).await
     }
 
@@ -32,16 +33,25 @@ impl ApiServer {
                 "resourceVersion should not be set on objects to be created".to_owned(),
             ));
         }
-        let generated = metadata::text(&draft.object, "name").is_empty();
+        let named = metadata::text(&draft.object, "name");
+        let generated = named.is_empty();
+        self.require_namespace(&call.target, named)?;
         for _ in 0..MAX_NAMES {
             let (object, warnings) = self.fresh(call, draft.clone())?;
             let name = metadata::text(&object, "name").to_owned();
-            self.require_namespace(&call.target, &name)?;
             let key = envelope::key(&call.target, &name);
-            let exists = || Refusal::AlreadyExists(call.target.subject(name.clone()));
+            let exists = |current: Option<&Record>| {
+                let live = current.and_then(|record| envelope::parse(record).ok());
+                let subject = call.target.subject(name.clone());
+                if live.is_some_and(|live| metadata::is_terminating(&live)) {
+                    Refusal::StillThere(subject)
+                } else {
+                    Refusal::AlreadyExists(subject)
+                }
+            };
             if call.query.dry_run {
-                if self.store.get(&key).is_some() {
-                    return Err(exists());
+                if let Some(record) = self.store.get(&key) {
+                    return Err(exists(Some(&*record)));
                 }
                 return Ok(self.show(call, object).created().with(warnings));
             }
@@ -50,7 +60,7 @@ impl ApiServer {
                     return Ok(self.answer_record(call, &record)?.created().with(warnings));
                 }
                 Err(WriteError::Conflict { .. }) if generated => {}
-                Err(WriteError::Conflict { .. }) => return Err(exists()),
+                Err(WriteError::Conflict { current }) => return Err(exists(current.as_deref())),
                 Err(error) => return Err(Refusal::of_write(&error, call.target.subject(name))),
             }
         }
@@ -86,12 +96,27 @@ impl ApiServer {
         let mut warnings = envelope::judge(&call.target, call.query.validation, problems)?;
         warnings.extend(admitted.warnings);
         let mut object = admitted.object;
+        warnings.extend(metadata::warnings(resource, &object, None));
         if !applied {
-            self.track(call, None, &mut object);
+            self.track_new(call, &mut object);
         }
         envelope::to_stored(resource, &mut object);
         envelope::fits(&object, self.limits.object_bytes)?;
         Ok((object, warnings))
+    }
+
+    /// Notes who made it. What a Namespace is held by is the server's own.
+    fn track_new(&self, call: &Call, object: &mut Value) {
+        let spec = match object {
+            Value::Object(map) if call.target.resource.kind == namespace::KIND => {
+                map.remove("spec")
+            }
+            _ => None,
+        };
+        self.track(call, None, object);
+        if let (Some(spec), Value::Object(map)) = (spec, object) {
+            map.insert("spec".to_owned(), spec);
+        }
     }
 
     /// Refuses what would be new in a namespace that is not there, or is going.
@@ -133,6 +158,19 @@ impl ApiServer {
 }
 
 impl Call {
+    /// Refuses unknown and repeated fields if the client wishes so: told before anything that depends on where the object is
+    /// sent, or on what is there.
+    pub(super) fn read_strictly(&self, draft: &Draft) -> Result<(), Refusal> {
+        if !self.is_strict() {
+            return Ok(());
+        }
+        // What cannot be read at all is told later, in the words of its kind.
+        let unknown = admission::unknown_fields(self.target.resource, &draft.object);
+        let mut problems = unknown.unwrap_or_default();
+        problems.extend(draft.duplicates.iter().cloned());
+        envelope::judge(&self.target, self.query.validation, problems).map(drop)
+    }
+
     /// Whether unknown fields are refused.
     pub(super) fn is_strict(&self) -> bool {
         self.query.validation == Validation::Strict

@@ -12,7 +12,7 @@ use crate::server::metadata::{self, FOREGROUND, ORPHAN};
 use crate::server::read::{self, Selection};
 use crate::server::request::{self, Propagation, Query};
 use crate::server::{ApiServer, Call};
-use crate::status::{self, Refusal, Subject};
+use crate::status::{self, Cause, Refusal, Subject};
 use crate::store::{Change, Expected, Key, WriteError};
 
 /// Attempts to delete an object that others write.
@@ -31,6 +31,8 @@ pub(crate) struct Deletion {
     pub(crate) version: Option<String>,
     /// What becomes of its dependents; what its finalizers say if nothing else does.
     pub(crate) propagation: Option<Propagation>,
+    /// Whether it was asked in the older form for dependents to go: then it is told apart by 202 that something is held.
+    pub(crate) cascades: bool,
     /// Only try.
     pub(crate) dry_run: bool,
 }
@@ -65,12 +67,18 @@ impl Deletion {
         deletion.version = text("/preconditions/resourceVersion")?;
         if let Some(policy) = text("/propagationPolicy")? {
             deletion.propagation = Some(Propagation::parse(&policy)?);
+            if options.get("orphanDependents").is_some_and(|orphan| !orphan.is_null()) {
+                let details = "orphanDependents and deletionPropagation cannot be both set";
+                let cause = Cause::invalid("propagationPolicy", &policy.into(), details);
+                return Err(Refusal::field(Subject::options("DeleteOptions"), cause));
+            }
         } else if let Some(orphan) = options.get("orphanDependents").and_then(Value::as_bool) {
             let policy = if orphan { Propagation::Orphan } else { Propagation::Background };
             deletion.propagation = Some(policy);
+            deletion.cascades = !orphan;
         }
         for value in options.get("dryRun").and_then(Value::as_array).into_iter().flatten() {
-            deletion.dry_run |= request::dry_run(value.as_str().unwrap_or("?"))?;
+            deletion.dry_run |= request::dry_run(value.as_str().unwrap_or("?"), "DeleteOptions")?;
         }
         Ok(deletion)
     }
@@ -81,10 +89,15 @@ impl ApiServer {
         let deletion = Deletion::parse(&call.query, &call.body, &call.headers)?;
         let key = envelope::key(&call.target, call.target.name.as_deref().unwrap_or_default());
         match self.remove(&key, &deletion, call.now).await? {
+            // The one kind here of whose objects Kubernetes shows the last state.
+            Removed::Gone(last) if key.resource.kind == crds::service_account::KIND => {
+                Ok(self.show(call, last))
+            }
             Removed::Gone(last) => {
                 let uid = metadata::text(&last, "uid");
                 Ok(Answer::ok(&status::deleted(key.resource, &key.name, uid)))
             }
+            Removed::Held(object) if deletion.cascades => Ok(self.show(call, object).accepted()),
             Removed::Held(object) => Ok(self.show(call, object)),
         }
     }
@@ -169,17 +182,24 @@ fn check_preconditions(
     deletion: &Deletion,
     subject: impl Fn() -> Subject,
 ) -> Result<(), Refusal> {
-    let checks =
-        [("UID", &deletion.uid, "uid"), ("ResourceVersion", &deletion.version, "resourceVersion")];
-    for (name, wanted, field) in checks {
+    let recreated = "The object might have been deleted and then recreated";
+    let modified = "The object might have been modified";
+    let checks = [
+        ("UID", &deletion.uid, "uid", recreated),
+        ("ResourceVersion", &deletion.version, "resourceVersion", modified),
+    ];
+    for (name, wanted, field, why) in checks {
         let is = metadata::text(live, field);
         if let Some(wanted) = wanted
             && wanted != is
         {
             let message = format!(
-                "Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {is}"
+                "the {name} in the precondition ({wanted}) does not match the {name} in record ({is}). {why}"
             );
-            return Err(Refusal::Conflict { subject: subject(), message });
+            // Kubernetes names the kind here, where it names the resource everywhere else.
+            let subject = subject();
+            let subject = Subject { plural: subject.kind, ..subject };
+            return Err(Refusal::Conflict { subject, message });
         }
     }
     Ok(())
@@ -189,7 +209,9 @@ fn check_preconditions(
 fn marked(key: &Key, mut object: Value, deletion: &Deletion, now: Timestamp) -> (Value, bool) {
     let mut finalizers: Vec<String> =
         metadata::finalizers(&object).into_iter().map(str::to_owned).collect();
-    if let Some(propagation) = deletion.propagation {
+    // Nobody waits for an Event, whatever is asked for.
+    let propagation = deletion.propagation.filter(|_| key.resource.kind != crds::event::KIND);
+    if let Some(propagation) = propagation {
         let ours = match propagation {
             Propagation::Background => None,
             Propagation::Foreground => Some(FOREGROUND),

@@ -33,6 +33,7 @@ pub(crate) fn agree(target: &Target, object: &mut Value) -> Result<(), Refusal> 
             }
             Some(Value::String(given)) if *given == expected => {}
             Some(given) => {
+                let field = if field == "kind" { field } else { "API version" };
                 return Err(Refusal::BadRequest(format!(
                     "the {field} in the data ({}) does not match the expected {field} ({expected})",
                     given.as_str().unwrap_or("no string")

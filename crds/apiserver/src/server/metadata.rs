@@ -14,6 +14,8 @@ pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) const ORPHAN: &str = "orphan";
 /// What a Namespace holds in `spec.finalizers` until it is empty.
 pub(crate) const KUBERNETES: &str = "kubernetes";
+/// What Kubernetes' own kinds may be held by without a domain.
+const STANDARD_FINALIZERS: [&str; 3] = [FOREGROUND, ORPHAN, KUBERNETES];
 /// The label by which selectors find a namespace by name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Letters and digits that cannot spell words or be mistaken for one another: Kubernetes' own choice.
@@ -123,9 +125,18 @@ pub(crate) fn stamp(resource: &Resource, object: &mut Value, now: Timestamp) {
 }
 
 /// Puts what the server wrote once over what a client sent, after checking that the client did not mean to change it.
-pub(crate) fn carry(old: &Value, new: &mut Value, subject: &Subject) -> Result<(), Refusal> {
+pub(crate) fn carry(
+    old: &Value,
+    new: &mut Value,
+    subject: &Subject,
+    applied: bool,
+) -> Result<(), Refusal> {
     let uid = text(old, "uid");
     let given = text(new, "uid");
+    if !given.is_empty() && given != uid && applied {
+        let cause = Cause::invalid("metadata.uid", &given.into(), "field is immutable");
+        return Err(Refusal::field(subject.clone(), cause));
+    }
     if !given.is_empty() && given != uid {
         let message =
             format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
@@ -134,15 +145,16 @@ pub(crate) fn carry(old: &Value, new: &mut Value, subject: &Subject) -> Result<(
     let empty = Value::Null;
     let old_meta = old.get("metadata").unwrap_or(&empty);
     let meta = known(new);
-    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (was, is) = (old_meta.get(field), meta.get(field));
-        if is.is_some() && is != was {
+        // Of what is going already, Kubernetes sets it right.
+        if is.is_some() && is != was && !(field == "deletionTimestamp" && was.is_some()) {
             let value = is.cloned().unwrap_or_default();
             let cause = Cause::invalid(format!("metadata.{field}"), &value, "field is immutable");
             return Err(Refusal::field(subject.clone(), cause));
         }
     }
-    for field in SERVER_WRITTEN.into_iter().chain(["resourceVersion", "generateName"]) {
+    for field in SERVER_WRITTEN.into_iter().chain(["resourceVersion"]) {
         match old_meta.get(field) {
             Some(value) => meta.insert(field.to_owned(), value.clone()),
             None => meta.remove(field),
@@ -158,7 +170,9 @@ pub(crate) fn mark_deleted(resource: &Resource, object: &mut Value, now: Timesta
         return;
     }
     meta.insert("deletionTimestamp".to_owned(), seconds(now).into());
-    meta.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+    if resource.kind != crds::namespace::KIND {
+        meta.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+    }
     next_generation(meta);
     if resource.kind == crds::namespace::KIND
         && let Value::Object(namespace) = object
@@ -199,6 +213,17 @@ pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>)
     {
         causes.push(Cause::invalid("metadata.name", &named.into(), rule));
     }
+    let prefix = text(object, "generateName");
+    // What follows the prefix makes up for a dash or a dot at its end.
+    let prefix_rule = || rule(&format!("{prefix}a"));
+    let lax = resource.kind == crds::event::KIND;
+    if old.is_none()
+        && !lax
+        && !prefix.is_empty()
+        && let Err(rule) = prefix_rule()
+    {
+        causes.push(Cause::invalid("metadata.generateName", &prefix.into(), rule));
+    }
     let meta = object.get("metadata");
     let map = |field: &str| meta.and_then(|meta| meta.get(field)).and_then(Value::as_object);
     for (key, value) in map("labels").into_iter().flatten() {
@@ -215,29 +240,67 @@ pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>)
         }
     }
     owners(object, &mut causes);
-    let terminating = old.filter(|old| is_terminating(old));
-    for finalizer in finalizers(object) {
-        let path = "metadata.finalizers";
+    check_finalizers(resource, object, old, &mut causes);
+    causes
+}
+
+fn check_finalizers(
+    resource: &Resource,
+    object: &Value,
+    old: Option<&Value>,
+    causes: &mut Vec<Cause>,
+) {
+    let path = "metadata.finalizers";
+    let is_lax = !resource.group.is_empty() || resource.kind == crds::event::KIND;
+    for (index, finalizer) in finalizers(object).into_iter().enumerate() {
         if let Err(rule) = name::qualified(finalizer) {
             causes.push(Cause::invalid(path, &finalizer.into(), rule));
-        } else if terminating.is_some_and(|old| !finalizers(old).contains(&finalizer)) {
-            let details = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{finalizer:?}}}"
-            );
-            causes.push(Cause::forbidden(path, &details));
+        }
+        if !is_lax && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let details = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(format!("{path}[{index}]"), &finalizer.into(), details));
         }
     }
-    causes
+    let Some(old) = old.filter(|old| is_terminating(old)) else { return };
+    let held = finalizers(old);
+    let new: Vec<String> = finalizers(object)
+        .into_iter()
+        .filter(|finalizer| !held.contains(finalizer))
+        .map(|finalizer| format!("{finalizer:?}"))
+        .collect();
+    if !new.is_empty() {
+        let details = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            new.join(", ")
+        );
+        causes.push(Cause::forbidden(path, &details));
+    }
+}
+
+/// What clients are warned of that hold custom objects by names which others may choose as well.
+pub(crate) fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    let held = old.map(finalizers).unwrap_or_default();
+    let common = |finalizer: &&str| {
+        resource.is_custom() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer)
+    };
+    let new = finalizers(object).into_iter().filter(|finalizer| !held.contains(finalizer));
+    let warning = |finalizer| {
+        format!(
+            "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts with other finalizer writers"
+        )
+    };
+    new.filter(common).map(warning).collect()
 }
 
 fn owners(object: &Value, causes: &mut Vec<Cause>) {
     let list = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let mut controllers = 0;
-    for (index, owner) in list.into_iter().flatten().enumerate() {
+    for owner in list.into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{index}].{field}");
-                causes.push(Cause::required(path, &format!("{field} must not be empty")));
+                let what = if field == "apiVersion" { "version " } else { "" };
+                let path = format!("metadata.ownerReferences.{field}");
+                causes.push(Cause::invalid(path, &"".into(), &format!("{what}must not be empty")));
             }
         }
         controllers += u32::from(owner.get("controller").and_then(Value::as_bool) == Some(true));

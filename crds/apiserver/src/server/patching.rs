@@ -26,6 +26,12 @@ impl ApiServer {
             Media::StrategicPatch if custom => return Err(body::unsupported(accepted)),
             media => media,
         };
+        let name = call.target.name.clone().unwrap_or_default();
+        let key = envelope::key(&call.target, &name);
+        if media != Media::ApplyPatch && !call.query.force && self.store.get(&key).is_none() {
+            // Told before what is wrong with the patch.
+            return Err(Refusal::NotFound(call.target.subject(name)));
+        }
         let Parsed { value: patch, duplicates } = body::parse(&call.body, media)?;
         if media == Media::ApplyPatch {
             return self.apply(call, &patch, &duplicates).await;
@@ -66,6 +72,7 @@ impl ApiServer {
         let name = call.target.name.clone().unwrap_or_default();
         let applied = self.applied(call, applied.clone(), &name)?;
         let key = envelope::key(&call.target, &name);
+        let uid = metadata::text(&applied, "uid");
         let change = |live: Option<&Value>| {
             let object = self.merged(call, live, &applied)?;
             Ok(Draft { object, duplicates: duplicates.to_vec(), applied: true })
@@ -75,11 +82,19 @@ impl ApiServer {
                 self.modify(call, |live| change(Some(live))).await
             } else if call.target.part == Part::Status {
                 return Err(Refusal::NotFound(call.target.subject(name)));
+            } else if !uid.is_empty() {
+                let message = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                );
+                return Err(Refusal::Conflict { subject: call.target.subject(name), message });
             } else {
-                self.insert(call, change(None)?).await
+                let mut draft = change(None)?;
+                // There is no version that it could be meant for.
+                metadata::known(&mut draft.object).remove("resourceVersion");
+                self.insert(call, draft).await
             };
             match answer {
-                Err(Refusal::AlreadyExists(_)) => {}
+                Err(Refusal::AlreadyExists(_) | Refusal::StillThere(_)) => {}
                 // The object itself went meanwhile; a namespace that is missing stays so.
                 Err(Refusal::NotFound(subject)) if subject.kind == call.target.resource.kind => {}
                 answer => return answer,

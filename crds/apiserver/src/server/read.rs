@@ -190,7 +190,7 @@ impl ApiServer {
                 forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
             }
             (Some(Match::Exact), Start::Any) => {
-                forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
+                forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
             }
             (_, Start::At(asked)) if asked > current => Err(Refusal::TooNew { asked, current }),
             _ => Ok(()),

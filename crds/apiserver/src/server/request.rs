@@ -120,7 +120,7 @@ impl Propagation {
             "Foreground" => Ok(Self::Foreground),
             "Orphan" => Ok(Self::Orphan),
             other => {
-                let supported = ["Foreground", "Background", "Orphan"];
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
                 let cause = Cause::unsupported("propagationPolicy", other, &supported);
                 Err(Refusal::field(Subject::options("DeleteOptions"), cause))
             }
@@ -168,7 +168,14 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    pub(crate) fn parse(uri: &Uri) -> Result<Self, Refusal> {
+    /// `options` is what Kubernetes calls the parameters of this method.
+    pub(crate) fn parse(uri: &Uri, method: &Method) -> Result<Self, Refusal> {
+        let options = match *method {
+            Method::POST => "CreateOptions",
+            Method::PATCH => "PatchOptions",
+            Method::DELETE => "DeleteOptions",
+            _ => "UpdateOptions",
+        };
         let Pairs(pairs) = Pairs::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Refusal::BadRequest("the query cannot be read".to_owned()))?;
         if pairs.len() > MAX_PARAMETERS {
@@ -178,12 +185,12 @@ impl Query {
         }
         let mut query = Self::default();
         for (key, value) in pairs {
-            query.set(&key, value)?;
+            query.set(&key, value, options)?;
         }
         Ok(query)
     }
 
-    fn set(&mut self, key: &str, value: String) -> Result<(), Refusal> {
+    fn set(&mut self, key: &str, value: String, options: &'static str) -> Result<(), Refusal> {
         match key {
             "labelSelector" => self.label_selector = value,
             "fieldSelector" => self.field_selector = value,
@@ -198,9 +205,9 @@ impl Query {
             "allowWatchBookmarks" => self.bookmarks = flag(&value),
             "sendInitialEvents" => self.initial_events = Some(flag(&value)),
             "timeoutSeconds" => self.timeout_seconds = number(key, &value)?.filter(|one| *one > 0),
-            "dryRun" => self.dry_run |= dry_run(&value)?,
-            "fieldManager" => self.field_manager = field_manager(value)?,
-            "fieldValidation" => self.validation = validation(&value)?,
+            "dryRun" => self.dry_run |= dry_run(&value, options)?,
+            "fieldManager" => self.field_manager = field_manager(value, options)?,
+            "fieldValidation" => self.validation = validation(&value, options)?,
             "force" => self.force = flag(&value),
             "propagationPolicy" => self.propagation = Some(Propagation::parse(&value)?),
             "orphanDependents" => {
@@ -248,42 +255,41 @@ fn version_match(value: &str) -> Result<Option<Match>, Refusal> {
         "NotOlderThan" => Ok(Some(Match::NotOlderThan)),
         other => {
             let cause =
-                Cause::unsupported("resourceVersionMatch", other, &["Exact", "NotOlderThan"]);
+                Cause::unsupported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]);
             Err(Refusal::field(Subject::options("ListOptions"), cause))
         }
     }
 }
 
-pub(crate) fn dry_run(value: &str) -> Result<bool, Refusal> {
+pub(crate) fn dry_run(value: &str, options: &'static str) -> Result<bool, Refusal> {
     match value {
-        "" => Ok(false),
         "All" => Ok(true),
         other => {
-            let cause = Cause::unsupported("dryRun", other, &["All"]);
-            Err(Refusal::field(Subject::options("UpdateOptions"), cause))
+            let cause = Cause::unsupported_list("dryRun", other, &["All"]);
+            Err(Refusal::field(Subject::options(options), cause))
         }
     }
 }
 
 /// Kubernetes bounds it to 128 printable characters.
-fn field_manager(value: String) -> Result<String, Refusal> {
+fn field_manager(value: String, options: &'static str) -> Result<String, Refusal> {
     if value.chars().count() <= 128 && !value.chars().any(char::is_control) {
         return Ok(value);
     }
     let details = "may have 128 characters, all of them printable";
     let cause = Cause::invalid("fieldManager", &Value::from(value), details);
-    Err(Refusal::field(Subject::options("UpdateOptions"), cause))
+    Err(Refusal::field(Subject::options(options), cause))
 }
 
-fn validation(value: &str) -> Result<Validation, Refusal> {
+fn validation(value: &str, options: &'static str) -> Result<Validation, Refusal> {
     match value {
         "Strict" => Ok(Validation::Strict),
         "" | "Warn" => Ok(Validation::Warn),
         "Ignore" => Ok(Validation::Ignore),
         other => {
-            let supported = ["Ignore", "Warn", "Strict"];
+            let supported = ["", "Ignore", "Strict", "Warn"];
             let cause = Cause::unsupported("fieldValidation", other, &supported);
-            Err(Refusal::field(Subject::options("UpdateOptions"), cause))
+            Err(Refusal::field(Subject::options(options), cause))
         }
     }
 }

@@ -88,7 +88,7 @@ impl ApiServer {
             return Ok(());
         }
         let subject = || Subject::new(resource, key.name.clone());
-        metadata::carry(&live, &mut object, &subject())?;
+        metadata::carry(&live, &mut object, &subject(), false)?;
         metadata::next_generation(metadata::known(&mut object));
         envelope::to_stored(resource, &mut object);
         let expected = Expected::Version(record.version);

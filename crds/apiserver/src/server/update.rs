@@ -1,7 +1,8 @@
 //! PUT, and what it shares with PATCH: one object is replaced by another.
 
+use crds::admission;
 use http::{HeaderMap, header};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::patch::apply;
 use crate::server::answer::Answer;
@@ -9,7 +10,7 @@ use crate::server::body::{self, Media};
 use crate::server::envelope::{self, Draft};
 use crate::server::request::Part;
 use crate::server::{ApiServer, Call, metadata};
-use crate::status::{Cause, Refusal};
+use crate::status::{Cause, Refusal, Subject};
 use crate::store::{Expected, WriteError};
 
 /// Attempts to write an object that others write as well. Each lost one means that somebody else's write was kept.
@@ -20,6 +21,9 @@ const UNKNOWN_MANAGER: &str = "unknown";
 const MAX_MANAGER: usize = 128;
 /// Kinds of the core whose objects cannot be replaced without saying which version is replaced.
 const CONDITIONAL: [&str; 1] = ["Lease"];
+
+/// Kinds of which PUT makes what is not there, as in Kubernetes.
+const MADE_BY_UPDATE: [&str; 2] = ["Lease", "Event"];
 
 /// What becomes of an object.
 enum Outcome {
@@ -37,19 +41,40 @@ impl ApiServer {
         let parsed = body::parse(&call.body, media)?;
         let mut draft =
             Draft { object: parsed.value, duplicates: parsed.duplicates, applied: false };
+        call.read_strictly(&draft)?;
         envelope::agree(&call.target, &mut draft.object)?;
         let resource = call.target.resource;
-        let conditional = resource.is_custom() || CONDITIONAL.contains(&resource.kind);
-        if conditional && metadata::text(&draft.object, "resourceVersion").is_empty() {
-            let cause = Cause::invalid(
-                "metadata.resourceVersion",
-                &0.into(),
-                "must be specified for an update",
-            );
-            let subject = call.target.subject(metadata::text(&draft.object, "name"));
-            return Err(Refusal::field(subject, cause));
+        let name = call.target.name.clone().unwrap_or_default();
+        if MADE_BY_UPDATE.contains(&resource.kind)
+            && call.target.part == Part::Main
+            && self.store.get(&envelope::key(&call.target, &name)).is_none()
+        {
+            let given = metadata::text(&draft.object, "uid");
+            if !given.is_empty() {
+                let message = format!(
+                    "Precondition failed: UID in precondition: {given}, UID in object meta: "
+                );
+                return Err(Refusal::Conflict { subject: call.target.subject(name), message });
+            }
+            metadata::known(&mut draft.object).remove("resourceVersion");
+            return self.insert(call, draft).await;
         }
-        self.modify(call, |_| Ok(draft.clone())).await
+        let conditional = resource.is_custom() || CONDITIONAL.contains(&resource.kind);
+        let blind = conditional && metadata::text(&draft.object, "resourceVersion").is_empty();
+        // Only of an object that is there: what is not there is missed first.
+        let change = |live: &Value| {
+            let (given, uid) = (metadata::text(&draft.object, "uid"), metadata::text(live, "uid"));
+            // Another identity is told first, by whoever compares them.
+            if !blind || !given.is_empty() && given != uid {
+                return Ok(draft.clone());
+            }
+            let details = "must be specified for an update";
+            let cause = Cause::invalid("metadata.resourceVersion", &0.into(), details);
+            let subject = call.target.subject(metadata::text(live, "name"));
+            // Kubernetes names the resource here, where it names the kind everywhere else.
+            Err(Refusal::field(Subject { kind: subject.plural, ..subject }, cause))
+        };
+        self.modify(call, change).await
     }
 
     /// Replaces an object by what `change` makes of it, again if somebody else was faster. Who cannot live with what the
@@ -67,6 +92,11 @@ impl ApiServer {
             };
             let live = envelope::open(&call.target, &record)?;
             let (outcome, warnings) = self.replacement(call, &live, change(&live)?)?;
+            // Of what goes, clients are shown the last version that they could have seen.
+            let last = match &outcome {
+                Outcome::Gone(object) => Some(object.clone()),
+                _ => None,
+            };
             let change = match outcome {
                 Outcome::Same => return Ok(self.show(call, live).with(warnings)),
                 Outcome::Replace(object) | Outcome::Gone(object) if call.query.dry_run => {
@@ -76,7 +106,13 @@ impl ApiServer {
                 Outcome::Gone(object) => envelope::removal(object),
             };
             match self.store.write(key.clone(), Expected::Version(record.version), change).await {
-                Ok(record) => return Ok(self.answer_record(call, &record)?.with(warnings)),
+                Ok(record) => {
+                    let answer = match last {
+                        Some(object) => self.show(call, object),
+                        None => self.answer_record(call, &record)?,
+                    };
+                    return Ok(answer.with(warnings));
+                }
                 Err(WriteError::Conflict { .. }) => {}
                 Err(error) => return Err(Refusal::of_write(&error, call.target.subject(name))),
             }
@@ -99,10 +135,16 @@ impl ApiServer {
         if !given.is_empty() && given != metadata::text(live, "resourceVersion") {
             return Err(Refusal::modified(subject));
         }
-        metadata::carry(live, &mut new, &subject)?;
+        if call.target.part == Part::Status {
+            // Nothing of it is written, so nothing of it can be wrong.
+            metadata::known(&mut new).remove("deletionTimestamp");
+            metadata::known(&mut new).remove("deletionGracePeriodSeconds");
+        }
+        metadata::carry(live, &mut new, &subject, applied)?;
         let mut problems = duplicates;
         let mut warnings = Vec::new();
         if call.target.part == Part::Status {
+            problems.extend(admission::unknown_fields(resource, &new).unwrap_or_default());
             new = with_status_of(live, new, applied);
             require_object(&new, "status")?;
         } else {
@@ -129,6 +171,7 @@ impl ApiServer {
         }
         let mut told = envelope::judge(&call.target, call.query.validation, problems)?;
         told.extend(warnings);
+        told.extend(metadata::warnings(resource, &new, Some(live)));
         if !applied {
             self.track(call, Some(live), &mut new);
         }
@@ -155,7 +198,21 @@ impl ApiServer {
             now: &now,
         };
         let schema = self.schema(call.target.resource, call.target.version);
-        apply::track(old, new, &writer, &schema);
+        match unwritten(call.target.resource.kind).filter(|_| old.is_none()) {
+            Some(unwritten) => apply::track_new(&unwritten, new, &writer, &schema),
+            None => apply::track(old, new, &writer, &schema),
+        }
+    }
+}
+
+/// What an object of a kind has in Kubernetes when nobody has written anything: whoever writes the same owns nothing by it.
+fn unwritten(kind: &str) -> Option<Value> {
+    match kind {
+        crds::event::KIND => Some(json!({
+            "metadata": {}, "involvedObject": {}, "source": {}, "reportingComponent": "", "reportingInstance": "",
+        })),
+        crds::lease::KIND => Some(json!({"metadata": {}, "spec": {}})),
+        _ => None,
     }
 }
 

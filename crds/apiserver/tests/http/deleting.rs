@@ -35,7 +35,7 @@ async fn preconditions_are_held() {
     let status = api.delete(&at("c"), &other).await.expect(409);
     let message = status["message"].as_str().unwrap();
     assert!(
-        message.contains("Precondition failed: UID in precondition: other, UID in object"),
+        message.contains("the UID in the precondition (other) does not match the UID in record"),
         "{message}"
     );
     api.delete(&at("c"), &json!({"preconditions": {"resourceVersion": "1"}})).await.expect(409);

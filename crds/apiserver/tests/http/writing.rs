@@ -136,7 +136,7 @@ async fn an_update_without_a_version_is_for_core_kinds_alone() {
     let status = api.put(&path, &made).await.expect(422);
     assert_eq!(
         status["message"],
-        "Broker.eventing.knative.dev \"b\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for \
+        "brokers.eventing.knative.dev \"b\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for \
          an update"
     );
     api.config("c", json!({})).await;
@@ -154,6 +154,10 @@ async fn what_is_immutable_stays() {
     api.put(&path, &changed).await.expect(409);
     let mut changed = made.clone();
     changed["metadata"]["creationTimestamp"] = "2000-01-01T00:00:00Z".into();
+    let kept = api.put(&path, &changed).await.expect(200);
+    assert_eq!(kept, made, "times are the server's");
+    let mut changed = made.clone();
+    changed["metadata"]["deletionTimestamp"] = "2000-01-01T00:00:00Z".into();
     api.put(&path, &changed).await.expect(422);
     api.put(&format!("{CONFIGS}/d"), &json!({"metadata": {"name": "d"}})).await.expect(404);
 }

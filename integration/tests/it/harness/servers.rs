@@ -7,7 +7,7 @@ use std::time::Duration;
 use crds::resource::{self, RESOURCES, Resource};
 use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
 use crds_apiserver::store::{Options, Store};
-use http::Request;
+use http::{HeaderMap, Request};
 use kube::Client;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -143,11 +143,18 @@ pub(crate) async fn create_namespace(client: &Client, name: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
     /// Text if it is no JSON.
     pub(crate) body: Value,
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
+/// A request that has not been sent.
+pub(crate) fn request(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -167,14 +174,15 @@ pub(crate) async fn send(
         let response = client.send(request(method, path, headers, body)).await.expect("an answer");
         let (parts, body) = response.into_parts();
         let bytes = body.collect_bytes().await.expect("a whole answer");
-        Answer { status: parts.status.as_u16(), body: parse(&bytes) }
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body: parse(&bytes) }
     };
     let answer = timeout(DEADLINE, answered).await;
     assert!(answer.is_ok(), "{method} {path}: no answer");
     answer.expect("it was asserted")
 }
 
-fn parse(bytes: &[u8]) -> Value {
+/// What an answer says: text if it is no JSON.
+pub(crate) fn parse(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes)
         .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes).into_owned()))
 }

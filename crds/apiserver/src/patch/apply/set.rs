@@ -127,12 +127,15 @@ impl Set {
         found
     }
 
+    /// Kubernetes' order: at each level first all members, then what is below each.
     fn collect(&self, path: &mut Path, found: &mut Vec<Path>) {
+        for (element, _) in self.nodes.iter().filter(|(_, node)| node.member) {
+            path.push(element.clone());
+            found.push(path.clone());
+            path.pop();
+        }
         for (element, node) in &self.nodes {
             path.push(element.clone());
-            if node.member {
-                found.push(path.clone());
-            }
             node.below.collect(path, found);
             path.pop();
         }

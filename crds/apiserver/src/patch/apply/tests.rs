@@ -256,8 +256,8 @@ fn changing_what_another_applied_is_a_conflict() {
     assert_eq!(
         conflicts(&live, "b", spec.clone()),
         [
-            ("\"a\"".to_owned(), ".spec.keyed[port=80,protocol=\"TCP\"].name".to_owned()),
             ("\"a\"".to_owned(), ".spec.name".to_owned()),
+            ("\"a\"".to_owned(), ".spec.keyed[port=80,protocol=\"TCP\"].name".to_owned()),
         ]
     );
     let next = forced(&live, "b", spec);
