@@ -39,23 +39,6 @@ pub const SECRETS_PROVIDED: &str = "SecretsProvided";
 /// Of a GitHub source: GitHub knows where to send to.
 pub const WEBHOOK_CONFIGURED: &str = "WebhookConfigured";
 
-/// What makes a Broker ready. Knative's `TriggerChannelReady` is left out: there is no channel.
-pub const OF_BROKER: &[&str] =
-    &[INGRESS_READY, FILTER_READY, ADDRESSABLE, DEAD_LETTER_SINK_RESOLVED, EVENT_POLICIES_READY];
-/// What makes a Trigger ready.
-pub const OF_TRIGGER: &[&str] = &[
-    BROKER_READY,
-    SUBSCRIPTION_READY,
-    DEPENDENCY_READY,
-    SUBSCRIBER_RESOLVED,
-    DEAD_LETTER_SINK_RESOLVED,
-    OIDC_IDENTITY_CREATED,
-];
-/// What makes a `PingSource` ready.
-pub const OF_PING_SOURCE: &[&str] = &[SINK_PROVIDED, DEPLOYED, OIDC_IDENTITY_CREATED];
-/// What makes a GitHub source ready.
-pub const OF_GITHUB_SOURCE: &[&str] = &[SECRETS_PROVIDED, SINK_PROVIDED, WEBHOOK_CONFIGURED];
-
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Truth {
@@ -231,69 +214,11 @@ impl Status {
     pub fn is_ready(&self) -> bool {
         self.condition(READY).is_some_and(|condition| condition.status == Truth::True)
     }
-
-    /// States a condition. `now` is RFC 3339; it becomes the time of transition if the condition is new or holds in
-    /// another way than before, else the time stays: a reason may change without a transition. Conditions are kept in the
-    /// order of their types, as Knative writes them.
-    pub fn set(&mut self, mut condition: Condition, now: &str) {
-        let found =
-            self.conditions.binary_search_by(|known| known.kind.as_str().cmp(&condition.kind));
-        // Conditions that somebody else wrote may be in any order.
-        let found = found.or_else(|_| {
-            self.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
-            self.conditions.binary_search_by(|known| known.kind.as_str().cmp(&condition.kind))
-        });
-        match found.map(|index| self.conditions.get_mut(index)) {
-            Ok(Some(known)) => {
-                let kept = (known.status == condition.status)
-                    .then(|| known.last_transition_time.take())
-                    .flatten();
-                condition.last_transition_time = kept.or_else(|| Some(now.to_owned()));
-                *known = condition;
-            }
-            Ok(None) => {}
-            Err(index) => {
-                condition.last_transition_time = Some(now.to_owned());
-                self.conditions.insert(index, condition);
-            }
-        }
-    }
-
-    /// States `Ready` from the conditions it depends on: False, with reason and sentence, if one of them is False, else
-    /// Unknown if one is Unknown or was never stated, else True. Of several, the first of `dependents` speaks.
-    pub fn settle(&mut self, dependents: &[&str], now: &str) {
-        let with = |truth| {
-            let stated = dependents.iter().filter_map(|kind| self.condition(kind));
-            stated.into_iter().find(|condition| condition.status == truth)
-        };
-        let ready = match with(Truth::False).or_else(|| with(Truth::Unknown)) {
-            Some(first) => Condition::new(READY, first.status)
-                .because(first.reason.as_str(), first.message.as_str()),
-            None if dependents.iter().any(|kind| self.condition(kind).is_none()) => {
-                Condition::new(READY, Truth::Unknown)
-            }
-            None => Condition::new(READY, Truth::True),
-        };
-        self.set(ready, now);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const EARLIER: &str = "2026-01-01T00:00:00Z";
-    const NOW: &str = "2026-01-02T00:00:00Z";
-
-    fn times(status: &Status) -> Vec<(&str, &str)> {
-        let time = |condition: &'_ Condition| {
-            condition
-                .last_transition_time
-                .as_deref()
-                .map(|time| if time == NOW { "now" } else { "earlier" })
-        };
-        status.conditions.iter().map(|one| (one.kind.as_str(), time(one).unwrap())).collect()
-    }
 
     #[test]
     fn a_status_is_ready_when_its_ready_condition_is_true() {
@@ -309,58 +234,5 @@ mod tests {
             serde_json::to_string(&status).unwrap(),
             r#"{"conditions":[{"type":"Ready","status":"True"}]}"#
         );
-    }
-
-    #[test]
-    fn a_transition_is_a_change_of_truth_and_of_nothing_else() {
-        let mut status = Status::default();
-        status.set(Condition::new(SINK_PROVIDED, Truth::True), EARLIER);
-        status.set(Condition::new(DEPLOYED, Truth::True), EARLIER);
-        assert_eq!(times(&status), [("Deployed", "earlier"), ("SinkProvided", "earlier")]);
-        status.set(Condition::new(SINK_PROVIDED, Truth::True).because("Moved", "to b"), NOW);
-        assert_eq!(times(&status), [("Deployed", "earlier"), ("SinkProvided", "earlier")]);
-        assert_eq!(status.condition(SINK_PROVIDED).unwrap().reason, "Moved");
-        status.set(Condition::new(DEPLOYED, Truth::False), NOW);
-        assert_eq!(times(&status), [("Deployed", "now"), ("SinkProvided", "earlier")]);
-    }
-
-    #[test]
-    fn conditions_in_any_order_are_found_and_sorted() {
-        let mut status = Status::default();
-        for kind in ["c", "b", "a"] {
-            let condition = Condition::new(kind, Truth::True);
-            status
-                .conditions
-                .push(Condition { last_transition_time: Some(EARLIER.to_owned()), ..condition });
-        }
-        status.set(Condition::new("c", Truth::True), NOW);
-        assert_eq!(times(&status), [("a", "earlier"), ("b", "earlier"), ("c", "earlier")]);
-        // One that was written without a time gets one.
-        status.conditions.push(Condition::new("d", Truth::True));
-        status.set(Condition::new("d", Truth::True), NOW);
-        assert_eq!(times(&status).last(), Some(&("d", "now")));
-    }
-
-    #[test]
-    fn ready_follows_from_what_it_depends_on() {
-        let ready = |stated: &[(&str, Truth)]| {
-            let mut status = Status::default();
-            for (kind, truth) in stated {
-                status.set(Condition::new(*kind, *truth).because(*kind, "sentence"), NOW);
-            }
-            status.settle(OF_PING_SOURCE, NOW);
-            let ready = status.condition(READY).unwrap().clone();
-            (ready.status, ready.reason)
-        };
-        let (yes, no, unknown) = (Truth::True, Truth::False, Truth::Unknown);
-        let all = |sink, deployed, identity| {
-            ready(&[(SINK_PROVIDED, sink), (DEPLOYED, deployed), (OIDC_IDENTITY_CREATED, identity)])
-        };
-        assert_eq!(all(yes, yes, yes), (yes, String::new()));
-        assert_eq!(all(unknown, yes, no), (no, OIDC_IDENTITY_CREATED.to_owned()));
-        assert_eq!(all(no, no, yes), (no, SINK_PROVIDED.to_owned()));
-        assert_eq!(all(yes, unknown, yes), (unknown, DEPLOYED.to_owned()));
-        assert_eq!(ready(&[(SINK_PROVIDED, yes)]), (unknown, String::new()));
-        assert_eq!(ready(&[("Other", no)]), (unknown, String::new()));
     }
 }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use broker::inspect::{Inspect, ParkedSelection};
 use broker::store::Start;
+use crds_apiserver::store::Store as Resources;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::json;
@@ -35,6 +36,8 @@ const PAGE: usize = 32;
 pub struct Admin {
     /// The store, as people see it.
     pub store: Arc<dyn Inspect>,
+    /// The resources, if they are kept here.
+    pub resources: Option<Arc<Resources>>,
     /// The triggers in force, for verdicts.
     pub snapshot: Arc<ArcSwap<dispatcher::Snapshot>>,
     /// Everybody's metrics.
@@ -46,6 +49,13 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Why the mesh cannot go on as it is: what it keeps cannot be written any more.
+    fn unhealthy(&self) -> Option<String> {
+        let resources = self.resources.as_ref().is_some_and(|resources| !resources.is_healthy());
+        let failed = || "the resources cannot be written any more; start the mesh again".to_owned();
+        self.store.unhealthy().or_else(|| resources.then(failed))
+    }
+
     /// The routes.
     pub fn router(self) -> Router {
         Router::new()
@@ -84,11 +94,11 @@ fn from_browser_page(headers: &HeaderMap) -> bool {
 }
 
 async fn healthz(State(admin): State<Admin>) -> Result<&'static str, Refusal> {
-    admin.store.unhealthy().map_or(Ok("ok\n"), |why| Err(Refusal::Unhealthy(why)))
+    admin.unhealthy().map_or(Ok("ok\n"), |why| Err(Refusal::Unhealthy(why)))
 }
 
 async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refusal> {
-    if let Some(why) = admin.store.unhealthy() {
+    if let Some(why) = admin.unhealthy() {
         return Err(Refusal::Unhealthy(why));
     }
     if admin.stop.is_cancelled() {
@@ -221,4 +231,32 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let result = tokio::task::spawn_blocking(work).await;
     Ok(result.map_err(|error| Refusal::Failed(error.to_string()))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
+    use crds_apiserver::store::Options;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn resources_that_cannot_be_written_are_unhealthy_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let resources = Resources::open(&dir.path().join("resources.redb"), Options::default());
+        let resources = resources.unwrap();
+        let store = EmbeddedStore::open(&dir.path().join("data"), EmbeddedOptions::default());
+        let admin = Admin {
+            store: store.unwrap(),
+            resources: Some(resources.clone()),
+            snapshot: Arc::default(),
+            registry: Arc::default(),
+            ready: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        assert_eq!(healthz(State(admin.clone())).await.unwrap(), "ok\n");
+        resources.close();
+        let refusal = healthz(State(admin)).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Unhealthy(why) if why.contains("start the mesh again")));
+    }
 }

@@ -128,6 +128,7 @@ pub async fn run(
     let ready = CancellationToken::new();
     let admin = Admin {
         store: store.clone(),
+        resources: resources.kept(),
         snapshot: mesh.snapshot.clone(),
         registry: Arc::new(registry),
         ready: ready.clone(),

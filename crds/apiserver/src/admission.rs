@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crds::admission::{self, Admitted, Operation, Refused};
 use crds::broker_defaults::{self, BrokerDefaults};
 use crds::config_map::ConfigMap;
-use crds::object::{DecodeError, Object, Rules};
+use crds::object::Rules;
 use crds::ping_defaults::{self, PingDefaults};
 use crds::resource::{self, Resource};
 use parking_lot::Mutex;
@@ -79,7 +79,8 @@ impl Admission {
         let written = strict.then(|| object.clone());
         let mut admitted =
             admission::admit(resource, object, operation, &rules).map_err(|refused| {
-                let unknown = written.as_ref().map(unknown_fields).unwrap_or_default();
+                let found = written.map(|written| admission::unknown_fields(resource, &written));
+                let unknown = found.and_then(Result::ok).unwrap_or_default();
                 if unknown.is_empty() {
                     return refusal(resource, &version, subject, &refused);
                 }
@@ -192,24 +193,6 @@ fn webhook(group: &str) -> &'static str {
         "serving.knative.dev" => "validation.webhook.serving.knative.dev",
         _ => "validation.webhook.eventing.knative.dev",
     }
-}
-
-/// The fields of an object that its kind has not, of the kinds that are read strictly. A status is not the client's.
-fn unknown_fields(object: &Value) -> Vec<String> {
-    let mut object = object.clone();
-    if let Value::Object(map) = &mut object {
-        map.remove("status");
-    }
-    let paths = |error: DecodeError| match error {
-        DecodeError::UnknownFields { paths, .. } => paths,
-        _ => Vec::new(),
-    };
-    let found = match Object::from_value(&object) {
-        Err(DecodeError::Several(errors)) => errors.into_iter().flat_map(paths).collect(),
-        Err(error) => paths(error),
-        Ok(_) => Vec::new(),
-    };
-    found.iter().map(|path| format!("unknown field {path:?}")).collect()
 }
 
 /// How Kubernetes tells of fields that are unknown or stand twice.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use ::broker::store::{Topic, TopicOptions};
 use crds::broker::Broker;
+use crds::condition;
+use crds::condition::reason;
 use crds::condition::{Addressable, Condition, READY, Status, Truth};
 use crds::meta::ObjectMeta;
 use crds::object::Key;
@@ -134,20 +136,25 @@ impl Planner<'_> {
         let mut conditions = Conditions::default();
         match (self.problems.get(&key), held.unread()) {
             (Some(problem), _) => {
-                conditions.because("IngressReady", Truth::False, "NotInForce", problem);
+                conditions.because(condition::INGRESS_READY, Truth::False, "NotInForce", problem);
             }
             (None, Some(why)) => {
-                conditions.because("IngressReady", Truth::False, "InvalidSpec", why);
+                conditions.because(condition::INGRESS_READY, Truth::False, "InvalidSpec", why);
             }
-            (None, None) => conditions.holds("IngressReady"),
+            (None, None) => conditions.holds(condition::INGRESS_READY),
         }
-        conditions.holds("FilterReady");
-        conditions.holds("Addressable");
+        conditions.holds(condition::FILTER_READY);
+        conditions.holds(condition::ADDRESSABLE);
         let sink = broker.spec.delivery.as_ref().and_then(|spec| spec.dead_letter_sink.as_ref());
         let dead_letter = sink.map(|sink| self.resolve(sink, namespace));
         dead_letter_sink(&mut conditions, dead_letter.as_ref());
         let needed = "Feature \"authentication-oidc\" must be enabled to support Authorization";
-        conditions.because("EventPoliciesReady", Truth::True, "OIDCDisabled", needed);
+        conditions.because(
+            condition::EVENT_POLICIES_READY,
+            Truth::True,
+            reason::OIDC_DISABLED,
+            needed,
+        );
         let status = Status {
             address: Some(Addressable {
                 name: Some("http".to_owned()),
@@ -210,16 +217,16 @@ fn key(kind: &'static str, metadata: &ObjectMeta) -> Key {
 
 /// What a Broker or a Trigger says about its dead letter sink, in Knative's words.
 fn dead_letter_sink(conditions: &mut Conditions, resolved: Option<&Result<Resolved, String>>) {
-    const KIND: &str = "DeadLetterSinkResolved";
+    const KIND: &str = condition::DEAD_LETTER_SINK_RESOLVED;
     match resolved {
         Some(Ok(_)) => conditions.holds(KIND),
         Some(Err(why)) => {
-            let reason = "Unable to get the dead letter sink's URI";
+            let reason = reason::NO_DEAD_LETTER_SINK_URI;
             conditions.because(KIND, Truth::False, reason, why);
         }
         None => {
             let message = "No dead letter sink is configured.";
-            conditions.because(KIND, Truth::True, "DeadLetterSinkNotConfigured", message);
+            conditions.because(KIND, Truth::True, reason::DEAD_LETTER_SINK_NOT_CONFIGURED, message);
         }
     }
 }

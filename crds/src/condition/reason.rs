@@ -2,12 +2,6 @@
 
 /// A Trigger names a Broker that is not there.
 pub const BROKER_DOES_NOT_EXIST: &str = "BrokerDoesNotExist";
-/// A Trigger's Broker could not be read.
-pub const FAILED_TO_GET_BROKER: &str = "FailedToGetBroker";
-/// A Trigger's Broker has no status yet.
-pub const BROKER_NOT_CONFIGURED: &str = "BrokerNotConfigured";
-/// The dispatcher could not take a Trigger up.
-pub const NOT_SUBSCRIBED: &str = "NotSubscribed";
 /// The dispatcher has not taken a Trigger up yet.
 pub const SUBSCRIPTION_NOT_CONFIGURED: &str = "SubscriptionNotConfigured";
 /// No dead letter sink is asked for. The condition holds nevertheless.
@@ -18,10 +12,6 @@ pub const NO_DEAD_LETTER_SINK_URI: &str = "Unable to get the dead letter sink's 
 pub const NO_SUBSCRIBER_URI: &str = "Unable to get the Subscriber's URI";
 /// What a Trigger depends on is not there.
 pub const DEPENDENCY_DOES_NOT_EXIST: &str = "DependencyDoesNotExist";
-/// What a Trigger depends on has no status yet.
-pub const DEPENDENCY_NOT_CONFIGURED: &str = "DependencyNotConfigured";
-/// The status of what a Trigger depends on is about an older spec.
-pub const GENERATION_NOT_EQUAL: &str = "GenerationNotEqual";
 /// A Trigger's dependency could not be read from its annotation.
 pub const REFERENCE_ERROR: &str = "ReferenceError";
 /// Nobody is asked who they are, so no policy says who may send.
@@ -30,13 +20,7 @@ pub const OIDC_DISABLED: &str = "OIDCDisabled";
 pub const OIDC_FEATURE_DISABLED: &str = "authentication-oidc feature disabled";
 /// A source's sink is not there, or has no address.
 pub const SINK_NOT_FOUND: &str = "NotFound";
-/// A source's sink has an empty address.
-pub const SINK_EMPTY: &str = "SinkEmpty";
 /// A GitHub source's access token is not in its Secret.
 pub const ACCESS_TOKEN_NOT_FOUND: &str = "AccessTokenNotFound";
 /// A GitHub source's secret token is not in its Secret.
 pub const SECRET_TOKEN_NOT_FOUND: &str = "SecretTokenNotFound";
-/// GitHub did not take the webhook.
-pub const WEBHOOK_CREATION_FAILED: &str = "CreationFailed";
-/// GitHub did not take a change of the webhook.
-pub const WEBHOOK_RECONCILIATION_FAILED: &str = "ReconciliationFailed";

@@ -94,6 +94,14 @@ impl Resources {
         Ok(Self::Embedded { server: ApiServer::new(store.clone(), config), store })
     }
 
+    /// Where they are kept, if that is here.
+    pub(super) fn kept(&self) -> Option<Arc<Store>> {
+        match self {
+            Self::Embedded { store, .. } => Some(store.clone()),
+            Self::Cluster(_) => None,
+        }
+    }
+
     /// What the API listener answers: `own`, and the resources if they are here.
     pub(super) fn router(&self, own: Router) -> Router {
         match self {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::harness::mesh::Mesh;
+use crate::harness::services;
 use crate::harness::subscriber::Subscriber;
 
 fn readme() -> String {
@@ -52,6 +53,15 @@ async fn the_five_minutes_work_as_written() {
         run(&block("X-Hub-Signature-256").replace("http://127.0.0.1:8080", &mesh.events)).await;
     assert!(posted.contains("202"), "{posted}");
     subscriber.wait(3).await;
+    let kubectl = services::kubectl().await;
+    let script = block("kubectl get").replace("kubectl get", &format!("{kubectl} get"));
+    let asked = format!("kubeconfig --data {}", mesh.data().display());
+    let binary = format!("{} ", env!("CARGO_BIN_EXE_weft"));
+    let script = script
+        .replace("target/release/weft ", &binary)
+        .replace("kubeconfig >", &format!("{asked} >"));
+    let listed = run(&script).await;
+    assert!(listed.contains("githubsource.sources.knative.dev/shop"), "{listed}");
 }
 
 #[test]

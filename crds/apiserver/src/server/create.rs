@@ -1,7 +1,6 @@
 //! POST: an object that is new.
 
-use crds::namespace;
-use crds::{admission, resource};
+use crds::{admission, namespace, resource};
 use serde_json::Value;
 
 use crate::server::answer::{Answer, Writer};

@@ -1,6 +1,8 @@
 //! What becomes of sources.
 
 use crds::ce_overrides::CloudEventOverrides;
+use crds::condition;
+use crds::condition::reason;
 use crds::condition::{CloudEventAttributes, Status, Truth};
 use crds::destination::Destination;
 use crds::github_source::{self, EVERY_EVENT, GitHubSource, SecretKeySelector};
@@ -67,7 +69,7 @@ impl Planner<'_> {
         held: &Held<GitHubSource>,
         conditions: &mut Conditions,
     ) {
-        const KIND: &str = "WebhookConfigured";
+        const KIND: &str = condition::WEBHOOK_CONFIGURED;
         if let Some(why) = held.unread() {
             conditions.because(KIND, Truth::False, "InvalidSpec", why);
         } else if let Some(problem) = self.problems.get(key) {
@@ -92,7 +94,7 @@ impl Planner<'_> {
         source: &GitHubSource,
         conditions: &mut Conditions,
     ) -> Option<String> {
-        const KIND: &str = "SecretsProvided";
+        const KIND: &str = condition::SECRETS_PROVIDED;
         let signing = self.secret(of, source.spec.secret_token());
         // Without registering nothing is asked of GitHub, so no access is needed.
         let access = if source.register() {
@@ -105,11 +107,11 @@ impl Planner<'_> {
                 let Name { namespace, name } = of;
                 self.note(format!("source {namespace}/{name}: secretToken: {why} does not exist: the source waits for it"));
                 let why = format!("{why} not found");
-                conditions.because(KIND, Truth::False, "SecretTokenNotFound", &why);
+                conditions.because(KIND, Truth::False, reason::SECRET_TOKEN_NOT_FOUND, &why);
             }
             (Ok(_), Err(why)) => {
                 let why = format!("{why} not found");
-                conditions.because(KIND, Truth::False, "AccessTokenNotFound", &why);
+                conditions.because(KIND, Truth::False, reason::ACCESS_TOKEN_NOT_FOUND, &why);
             }
             (Ok(_), Ok(())) => conditions.holds(KIND),
         }
@@ -147,9 +149,9 @@ impl Planner<'_> {
             (_, _, Some(problem)) => (Truth::False, "NotInForce", problem.as_str()),
             (None, Ok(_), None) => (Truth::True, "", ""),
         };
-        conditions.because("Deployed", truth, reason, why);
-        let off = "authentication-oidc feature disabled";
-        conditions.because("OIDCIdentityCreated", Truth::True, off, "");
+        conditions.because(condition::DEPLOYED, truth, reason, why);
+        let off = reason::OIDC_FEATURE_DISABLED;
+        conditions.because(condition::OIDC_IDENTITY_CREATED, Truth::True, off, "");
         let Name { namespace, name: named } = name;
         let status = Status {
             sink_uri: outlet.shown,
@@ -208,7 +210,7 @@ impl Planner<'_> {
             (Err(why), overrides) => Outlet {
                 way: address::awaited(self.world, to, namespace).zip(overrides.ok()),
                 shown: None,
-                wrong: Some(("NotFound", why)),
+                wrong: Some((reason::SINK_NOT_FOUND, why)),
             },
         };
         if let Some((_, why)) = &outlet.wrong {
@@ -220,7 +222,9 @@ impl Planner<'_> {
 
 fn provided(conditions: &mut Conditions, outlet: &Outlet) {
     match &outlet.wrong {
-        Some((reason, why)) => conditions.because("SinkProvided", Truth::False, reason, why),
-        None => conditions.holds("SinkProvided"),
+        Some((reason, why)) => {
+            conditions.because(condition::SINK_PROVIDED, Truth::False, reason, why)
+        }
+        None => conditions.holds(condition::SINK_PROVIDED),
     }
 }

@@ -2,6 +2,8 @@
 
 use broker::store::{Start, Topic};
 use crds::broker::{self as broker_kind, Broker};
+use crds::condition;
+use crds::condition::reason;
 use crds::condition::{Condition, READY, Status, Truth};
 use crds::delivery::{self, DeliverySpec};
 use crds::destination::Destination;
@@ -82,7 +84,7 @@ impl<'a> Planner<'a> {
             let message = format!(
                 "Unable to unmarshal objectReference from dependency annotation of trigger: {text:?}"
             );
-            return known(Truth::False, "ReferenceError", message);
+            return known(Truth::False, reason::REFERENCE_ERROR, message);
         };
         let name = Name::new(namespace, object);
         let Some(watched) = kinds::find(&group, &kind) else {
@@ -93,7 +95,7 @@ impl<'a> Planner<'a> {
         };
         self.readiness(watched, &name).unwrap_or_else(|| {
             let message = format!("Dependency does not exist: {kind} {:?} not found", name.name);
-            known(Truth::False, "DependencyDoesNotExist", message)
+            known(Truth::False, reason::DEPENDENCY_DOES_NOT_EXIST, message)
         })
     }
 
@@ -159,18 +161,18 @@ impl<'a> Planner<'a> {
         let key = key(trigger::KIND, &trigger.metadata);
         let mut conditions = Conditions::default();
         self.broker_ready(&mut conditions, trigger, found);
-        conditions.like("DependencyReady", &found.dependency);
+        conditions.like(condition::DEPENDENCY_READY, &found.dependency);
         match &found.subscriber {
-            Ok(_) => conditions.holds("SubscriberResolved"),
+            Ok(_) => conditions.holds(condition::SUBSCRIBER_RESOLVED),
             Err(why) => {
-                let reason = "Unable to get the Subscriber's URI";
-                conditions.because("SubscriberResolved", Truth::False, reason, why);
+                let reason = reason::NO_SUBSCRIBER_URI;
+                conditions.because(condition::SUBSCRIBER_RESOLVED, Truth::False, reason, why);
             }
         }
         dead_letter_sink(&mut conditions, found.dead_letter.as_ref());
         self.subscription_ready(&mut conditions, &key, held, found);
-        let off = "authentication-oidc feature disabled";
-        conditions.because("OIDCIdentityCreated", Truth::True, off, "");
+        let off = reason::OIDC_FEATURE_DISABLED;
+        conditions.because(condition::OIDC_IDENTITY_CREATED, Truth::True, off, "");
         let shown = |resolved: &Result<Resolved, String>| {
             resolved.as_ref().ok().map(|resolved| resolved.shown.clone())
         };
@@ -185,11 +187,16 @@ impl<'a> Planner<'a> {
     fn broker_ready(&self, conditions: &mut Conditions, trigger: &Trigger, found: &Found<'_>) {
         let broker = found.broker.map(|broker| key(broker_kind::KIND, &broker.object.metadata));
         match broker.and_then(|broker| self.planned(&broker)) {
-            Some(ready) if ready.status == Truth::True => conditions.holds("BrokerReady"),
-            Some(ready) => conditions.like("BrokerReady", ready),
+            Some(ready) if ready.status == Truth::True => conditions.holds(condition::BROKER_READY),
+            Some(ready) => conditions.like(condition::BROKER_READY, ready),
             None => {
                 let message = format!("Broker {:?} does not exist", trigger.broker());
-                conditions.because("BrokerReady", Truth::False, "BrokerDoesNotExist", &message);
+                conditions.because(
+                    condition::BROKER_READY,
+                    Truth::False,
+                    reason::BROKER_DOES_NOT_EXIST,
+                    &message,
+                );
             }
         }
     }
@@ -213,14 +220,14 @@ impl<'a> Planner<'a> {
             (Truth::False, "InvalidAnnotation", why.as_str())
         } else if found.broker.is_none() {
             let why = "Subscription has not yet been reconciled.";
-            (Truth::Unknown, "SubscriptionNotConfigured", why)
+            (Truth::Unknown, reason::SUBSCRIPTION_NOT_CONFIGURED, why)
         } else if options.is_ok_and(|options| options.paused) {
             let why = "its events are kept and none is delivered, as weft.dev/paused asks";
             (Truth::True, "Paused", why)
         } else {
             (Truth::True, "", "")
         };
-        conditions.because("SubscriptionReady", truth, reason, why);
+        conditions.because(condition::SUBSCRIPTION_READY, truth, reason, why);
     }
 }
 
