@@ -2,24 +2,52 @@
 
 mod kinds;
 
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::FieldErrors;
-use crate::broker::{self, Broker};
-use crate::config_map::{self, ConfigMap};
-use crate::custom_resource_definition::{self, CustomResourceDefinition};
-use crate::event::{self, Event};
-use crate::github_source::{self, GitHubSource};
-use crate::lease::{self, Lease};
-use crate::namespace::{self, Namespace};
-use crate::object::{self, DecodeError, Rules};
-use crate::ping_source::{self, PingSource};
+use crate::meta::ObjectMeta;
+use crate::object::{self, DecodeError, Erased, Rules};
 use crate::resource::Resource;
-use crate::secret::{self, Secret};
-use crate::service_account::{self, ServiceAccount};
-use crate::trigger::{self, Trigger};
 
-use kinds::Kind;
+/// What is asked of the objects of a kind.
+pub trait Kind: Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// Name, labels, annotations.
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// Fills in what the user left out.
+    fn defaults(&mut self, rules: &Rules<'_>);
+
+    /// What is wrong with it, once defaults are filled in.
+    fn validate(&self, rules: &Rules<'_>) -> FieldErrors;
+
+    /// What cannot change from `old`.
+    fn validate_update(&self, _old: &Self) -> FieldErrors {
+        FieldErrors::new()
+    }
+}
+
+/// Reads an object as [`object::decode`] does, and forgets its type.
+type Erasing = fn(&Value, &mut Vec<String>) -> Result<Box<dyn Erased>, Vec<DecodeError>>;
+
+/// What is done with the objects of a kind, once its type is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Handle {
+    admit: fn(Value, Operation<'_>, &Rules<'_>) -> Result<Admitted, Refused>,
+    unknown: fn(&Value) -> Result<Vec<String>, Refused>,
+    pub(crate) read: Erasing,
+}
+
+impl Handle {
+    /// What is done with objects of that type.
+    #[must_use]
+    pub const fn of<T: Kind>() -> Self {
+        Self { admit: admit_as::<T>, unknown: unknown_of::<T>, read: read_erased::<T> }
+    }
+}
 
 /// What only a server writes in metadata.
 const SERVER_WRITTEN: [&str; 8] = [
@@ -90,7 +118,8 @@ pub fn admit(
     operation: Operation<'_>,
     rules: &Rules<'_>,
 ) -> Result<Admitted, Refused> {
-    dispatch(resource, Request { object, operation, rules })
+    check_header(resource, &object)?;
+    (resource.handle.admit)(object, operation, rules)
 }
 
 /// The fields of `object` that its kind has not, as [`Admitted::unknown`] tells them. A server that was asked to be strict
@@ -99,35 +128,8 @@ pub fn admit(
 /// # Errors
 /// When a field has a value of another type, or the object is of another kind.
 pub fn unknown_fields(resource: &Resource, object: &Value) -> Result<Vec<String>, Refused> {
-    dispatch(resource, Reading(object))
-}
-
-/// What is done with an object once its type is known.
-trait Act {
-    type Answer;
-
-    fn object(&self) -> &Value;
-
-    fn act<T: Kind>(self) -> Result<Self::Answer, Refused>;
-}
-
-fn dispatch<A: Act>(resource: &Resource, action: A) -> Result<A::Answer, Refused> {
-    check_header(resource, action.object())?;
-    match (resource.group, resource.kind) {
-        ("", config_map::KIND) => action.act::<ConfigMap>(),
-        ("", event::KIND) => action.act::<Event>(),
-        ("", namespace::KIND) => action.act::<Namespace>(),
-        ("", secret::KIND) => action.act::<Secret>(),
-        ("", service_account::KIND) => action.act::<ServiceAccount>(),
-        (_, broker::KIND) => action.act::<Broker>(),
-        (_, custom_resource_definition::KIND) => action.act::<CustomResourceDefinition>(),
-        (_, github_source::KIND) => action.act::<GitHubSource>(),
-        (_, lease::KIND) => action.act::<Lease>(),
-        (_, ping_source::KIND) => action.act::<PingSource>(),
-        (_, trigger::KIND) => action.act::<Trigger>(),
-        // A kind that is served without a type would be kept unread; a test walks all of them.
-        (_, kind) => Err(unserved(action.object(), kind)),
-    }
+    check_header(resource, object)?;
+    (resource.handle.unknown)(object)
 }
 
 /// Refuses an object of another kind or version than was asked for.
@@ -140,63 +142,46 @@ fn check_header(resource: &Resource, object: &Value) -> Result<(), Refused> {
     if version && text("kind") == resource.kind {
         Ok(())
     } else {
-        Err(unserved(object, text("kind")))
+        let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+        let supported = resource.served_as().collect();
+        Err(DecodeError::Unsupported { api_version, kind, supported }.into())
     }
 }
 
-fn unserved(object: &Value, kind: &str) -> Refused {
-    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
-    DecodeError::Unsupported { api_version, kind }.into()
-}
-
-struct Request<'a> {
+fn admit_as<T: Kind>(
     object: Value,
-    operation: Operation<'a>,
-    rules: &'a Rules<'a>,
-}
-
-impl Act for Request<'_> {
-    type Answer = Admitted;
-
-    fn object(&self) -> &Value {
-        &self.object
-    }
-
-    fn act<T: Kind>(self) -> Result<Admitted, Refused> {
-        let (mut read, unknown) = read::<T>(&self.object)?;
-        let old = match self.operation {
-            Operation::Create => None,
-            Operation::Update { old } => Some(old),
-        };
-        // Also of what is being deleted: some fields are only written, and must not be kept as they came.
-        read.defaults(self.rules);
-        if old.and_then(|old| old.pointer("/metadata/deletionTimestamp")).is_none() {
-            let mut errors = read.validate(self.rules);
-            // What an older program stored and this one cannot read says nothing about what may change.
-            if let Some(old) = old.and_then(|old| object::decode(old, &mut Vec::new()).ok()) {
-                errors.also(read.validate_update(&old));
-            }
-            errors.into_result().map_err(Refused::Invalid)?;
+    operation: Operation<'_>,
+    rules: &Rules<'_>,
+) -> Result<Admitted, Refused> {
+    let (mut read, unknown) = read::<T>(&object)?;
+    let old = match operation {
+        Operation::Create => None,
+        Operation::Update { old } => Some(old),
+    };
+    // Also of what is being deleted: some fields are only written, and must not be kept as they came.
+    read.defaults(rules);
+    if old.and_then(|old| old.pointer("/metadata/deletionTimestamp")).is_none() {
+        let mut errors = read.validate(rules);
+        // What an older program stored and this one cannot read says nothing about what may change.
+        if let Some(old) = old.and_then(|old| object::decode(old, &mut Vec::new()).ok()) {
+            errors.also(read.validate_update(&old));
         }
-        let mut kept = serde_json::to_value(&read).expect("the kinds are written as JSON objects");
-        pass_through(self.object, &mut kept);
-        Ok(Admitted { object: kept, unknown, warnings: Vec::new() })
+        errors.into_result().map_err(Refused::Invalid)?;
     }
+    let mut kept = serde_json::to_value(&read).expect("the kinds are written as JSON objects");
+    pass_through(object, &mut kept);
+    Ok(Admitted { object: kept, unknown, warnings: Vec::new() })
 }
 
-struct Reading<'a>(&'a Value);
+fn unknown_of<T: Kind>(object: &Value) -> Result<Vec<String>, Refused> {
+    read::<T>(object).map(|(_, unknown)| unknown)
+}
 
-impl Act for Reading<'_> {
-    type Answer = Vec<String>;
-
-    fn object(&self) -> &Value {
-        self.0
-    }
-
-    fn act<T: Kind>(self) -> Result<Vec<String>, Refused> {
-        read::<T>(self.0).map(|(_, unknown)| unknown)
-    }
+fn read_erased<T: Kind>(
+    object: &Value,
+    unknown: &mut Vec<String>,
+) -> Result<Box<dyn Erased>, Vec<DecodeError>> {
+    object::decode::<T>(object, unknown).map(|read| Box::new(read) as Box<dyn Erased>)
 }
 
 /// An object, and what is told of the fields that its kind has not.

@@ -26,7 +26,7 @@ pub const MAX_BACKLOG: &str = "weft.dev/max-backlog";
 pub const PAUSED: &str = "weft.dev/paused";
 /// On a Broker: how many bytes it may keep.
 pub const STORAGE_BUDGET: &str = "weft.dev/storage-budget";
-/// On a GitHub source: `"false"` leaves the webhook to the user.
+/// On a source that is told by webhooks: `"false"` leaves the webhook to the user.
 pub const REGISTER: &str = "weft.dev/register";
 
 /// The file that an object came from: the mesh writes it, on objects of any kind.
@@ -36,8 +36,6 @@ pub const FILE: &str = "weft.dev/file";
 pub const ON_TRIGGER: &[&str] = &[ORDER, PARALLELISM, RATE, START, MAX_AGE, MAX_BACKLOG, PAUSED];
 /// The annotations a Broker may have.
 pub const ON_BROKER: &[&str] = &[STORAGE_BUDGET];
-/// The annotations a GitHub source may have.
-pub const ON_GITHUB_SOURCE: &[&str] = &[REGISTER];
 
 /// The largest `weft.dev/parallelism`: each delivery under way holds a connection and a body.
 pub const MAX_PARALLELISM: u32 = 1000;

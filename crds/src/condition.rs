@@ -5,7 +5,8 @@ pub mod reason;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// The condition that sums up all others.
 pub const READY: &str = "Ready";
@@ -186,9 +187,18 @@ pub struct Status {
     /// The policies that say who may send events to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<AppliedPolicy>,
-    /// The number of the webhook at GitHub.
-    #[serde(rename = "webhookIDKey", skip_serializing_if = "Option::is_none")]
-    pub webhook_id_key: Option<String>,
+    /// What a kind's status has beside. Whatever was written is kept, whoever wrote it; the names of the fields above stand
+    /// for those.
+    #[serde(flatten, deserialize_with = "facts")]
+    #[schemars(skip)]
+    pub facts: BTreeMap<String, Value>,
+}
+
+/// Null means absent, as in Kubernetes.
+fn facts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    let mut facts = BTreeMap::<String, Value>::deserialize(from)?;
+    facts.retain(|_, value| !value.is_null());
+    Ok(facts)
 }
 
 /// What a source's events look like.
@@ -234,5 +244,16 @@ mod tests {
             serde_json::to_string(&status).unwrap(),
             r#"{"conditions":[{"type":"Ready","status":"True"}]}"#
         );
+    }
+
+    #[test]
+    fn facts_are_kept_whoever_wrote_them_and_null_is_none() {
+        let text =
+            r#"{"sinkUri":"http://s/","webhookIDKey":"7","newer":{"a":[null,1.5]},"older":null}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        assert_eq!(status.sink_uri.as_deref(), Some("http://s/"));
+        assert_eq!(status.facts.keys().collect::<Vec<_>>(), ["newer", "webhookIDKey"]);
+        let expected = r#"{"sinkUri":"http://s/","newer":{"a":[null,1.5]},"webhookIDKey":"7"}"#;
+        assert_eq!(serde_json::to_string(&status).unwrap(), expected);
     }
 }

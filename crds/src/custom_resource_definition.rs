@@ -107,11 +107,12 @@ impl CustomResourceDefinition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::{RESOURCES, definition};
+    use crate::resource::definition;
+    use crate::source::tests::CATALOG;
 
     #[test]
     fn the_definitions_of_the_mesh_are_some_and_others_are_named_by_group() {
-        for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+        for resource in CATALOG.iter().filter(|resource| resource.is_custom()) {
             let mut read: CustomResourceDefinition =
                 serde_json::from_value(definition(resource)).unwrap();
             assert_eq!(read.validate().to_string(), "", "{}", resource.kind);

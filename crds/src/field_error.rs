@@ -195,6 +195,12 @@ impl Display for FieldErrors {
 
 impl std::error::Error for FieldErrors {}
 
+/// What is wrong with a JSON text; its end too early is said as Go says it, which clients of Knative have seen.
+#[must_use]
+pub fn json_complaint(error: &serde_json::Error) -> String {
+    if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() }
+}
+
 /// Puts a parent's name before a path. A path that starts with an index or a key follows without a dot, unless the key
 /// itself holds a dot: that is how Knative prints it.
 fn join(parent: &str, path: &str) -> String {

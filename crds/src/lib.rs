@@ -2,6 +2,9 @@
 //!
 //! The kinds, their defaults and the wording of their refusals are Knative's, so that manifests and habits carry over.
 //! What is Weft's own is an annotation under `weft.dev/`. Nothing here talks to anything: every function is pure.
+//!
+//! Kinds of sources are declared elsewhere: [`source`] has what all of them share, and a [`resource::Catalog`] joins them
+//! with the kinds of this crate.
 
 pub mod admission;
 pub mod annotation;
@@ -16,7 +19,6 @@ pub mod delivery;
 pub mod destination;
 pub mod event;
 pub mod field_error;
-pub mod github_source;
 pub mod iso_duration;
 pub mod lease;
 pub mod manifest;
@@ -25,11 +27,12 @@ pub mod name;
 pub mod namespace;
 pub mod object;
 pub mod ping_defaults;
-pub mod ping_source;
 pub mod quantity;
 pub mod resource;
 pub mod secret;
+pub mod secret_ref;
 pub mod service_account;
+pub mod source;
 pub mod trigger;
 
 pub use field_error::{FieldError, FieldErrors};

@@ -18,8 +18,10 @@ use serde_json::Value;
 
 use crate::broker_defaults::{self, BrokerDefaults, BrokerDefaultsError};
 use crate::config_map::ConfigMap;
+use crate::meta::ObjectMeta;
 use crate::object::{DecodeError, Key, Object, Rules};
 use crate::ping_defaults::{self, PingDefaults};
+use crate::resource::InFiles;
 use crate::{FieldError, FieldErrors};
 
 use node::{Content, Fault, Node, Position};
@@ -49,7 +51,7 @@ pub struct File<'a> {
 }
 
 /// An object and where it was written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Located {
     /// The object, with defaults.
     pub object: Object,
@@ -170,7 +172,8 @@ pub fn value(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Loads files: reads, fills in defaults, validates, and refuses an object that is there twice.
+/// Loads files: reads objects of the kinds of `rules.catalog`, fills in defaults, validates, and refuses an object that is
+/// there twice.
 ///
 /// A `ConfigMap` named `config-br-defaults` among them decides what Brokers get, and one named `config-ping-defaults`
 /// what `PingSources` are held to, in place of what `rules` say.
@@ -210,8 +213,8 @@ pub fn load(files: &[File<'_>], rules: &Rules<'_>) -> Result<Vec<Located>, Manif
 struct Loader<'r> {
     rules: Rules<'r>,
     objects: Vec<Loaded>,
-    /// Brokers and `PingSources` wait until all files were read: their defaults may be in the last one. Nodes of other
-    /// objects are let go at once.
+    /// Objects of [`InFiles::Configured`] kinds, which wait until all files were read. Nodes of other objects are let go at
+    /// once.
     waiting: Vec<(usize, Node)>,
     errors: ManifestErrors,
 }
@@ -238,7 +241,7 @@ impl Loader<'_> {
     }
 
     fn document(&mut self, file: &Arc<str>, mut node: Node) {
-        if !node.is_list_of_objects() {
+        if !node.is_list_of_objects(self.rules.catalog) {
             self.object(file, node, String::new());
             return;
         }
@@ -249,7 +252,7 @@ impl Loader<'_> {
             Some((_, Content::List(items))) => {
                 for (index, item) in items.into_iter().enumerate() {
                     let prefix = format!("items[{index}]");
-                    if item.is_list_of_objects() {
+                    if item.is_list_of_objects(self.rules.catalog) {
                         let fault = Fault {
                             field: prefix,
                             ..Fault::new(item.at, "a List cannot hold a List")
@@ -276,7 +279,7 @@ impl Loader<'_> {
         if let Value::Object(map) = &mut value {
             map.remove("status");
         }
-        let object = match Object::from_value(&value) {
+        let object = match Object::from_value(&value, self.rules.catalog) {
             Ok(object) => object,
             Err(error) => {
                 for fault in decode_faults(error, &node) {
@@ -289,7 +292,7 @@ impl Loader<'_> {
         let place = Place { file: Arc::clone(file), line, column };
         let defaults_at = node.locate(&configuration(&object));
         let index = self.objects.len();
-        let waits = matches!(object, Object::Broker(_) | Object::PingSource(_));
+        let waits = object.resource().in_files == InFiles::Configured;
         self.objects.push(Loaded {
             located: Located { object, written: value, place },
             prefix,
@@ -345,14 +348,11 @@ impl Loader<'_> {
         name: &str,
         read: impl Fn(&ConfigMap) -> Result<T, (&'static str, String)>,
     ) -> Option<T> {
-        let found = |loaded: &'_ Loaded| match &loaded.located.object {
-            Object::ConfigMap(map) => {
-                map.metadata.name == name && map.metadata.namespace == broker_defaults::NAMESPACE
-            }
-            _ => false,
-        };
-        let loaded = self.objects.iter().find(|loaded| found(loaded))?;
-        let Object::ConfigMap(map) = &loaded.located.object else { return None };
+        let (loaded, map) = self.objects.iter().find_map(|loaded| {
+            let map = loaded.located.object.downcast_ref::<ConfigMap>()?;
+            let ObjectMeta { name: named, namespace, .. } = &map.metadata;
+            (named == name && namespace == broker_defaults::NAMESPACE).then_some((loaded, map))
+        })?;
         let (key, message) = match read(map) {
             Ok(read) => return Some(read),
             Err(mistake) => mistake,
@@ -397,9 +397,10 @@ impl Loader<'_> {
 
 /// The field that configures the mesh, where an object may have one.
 fn configuration(object: &Object) -> String {
-    let key = match object {
-        Object::ConfigMap(map) if map.metadata.name == ping_defaults::NAME => ping_defaults::KEY,
-        _ => broker_defaults::KEY,
+    let key = if object.metadata().name == ping_defaults::NAME {
+        ping_defaults::KEY
+    } else {
+        broker_defaults::KEY
     };
     format!("data[{key}]")
 }

@@ -2,25 +2,21 @@
 
 mod strict;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::FieldErrors;
-use crate::broker::{self, Broker};
+use crate::admission::Kind;
 use crate::broker_defaults::BrokerDefaults;
-use crate::config_map::{self, ConfigMap};
-use crate::github_source::{self, GitHubSource};
 use crate::meta::ObjectMeta;
-use crate::namespace::{self, Namespace};
 use crate::ping_defaults::PingDefaults;
-use crate::ping_source::{self, PingSource, ScheduleCheck};
-use crate::secret::{self, Secret};
-use crate::trigger::{self, CesqlCheck, Trigger};
+use crate::resource::{Catalog, Resource};
+use crate::trigger::CesqlCheck;
 
 use strict::Strict;
 
@@ -29,49 +25,41 @@ const MAX_UNKNOWN: usize = 32;
 /// Nor more values of a wrong type: each costs one more reading of the object.
 const MAX_WRONG: usize = 32;
 
-/// The supported kinds, with their versions.
-pub const SUPPORTED: &[(&str, &str)] = &[
-    (broker::API_VERSION, broker::KIND),
-    (trigger::API_VERSION, trigger::KIND),
-    (ping_source::API_VERSION, ping_source::KIND),
-    (ping_source::API_VERSION_OLD, ping_source::KIND),
-    (github_source::API_VERSION, github_source::KIND),
-    (config_map::API_VERSION, config_map::KIND),
-    (secret::API_VERSION, secret::KIND),
-    (namespace::API_VERSION, namespace::KIND),
-];
+/// An object of any kind that a file may hold. Whoever knows its type asks for that.
+#[derive(Debug)]
+pub struct Object {
+    resource: &'static Resource,
+    read: Box<dyn Erased>,
+}
 
-/// An object of any kind.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most objects are Triggers and sources, which are the large ones"
-)]
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Object {
-    /// Takes events in and keeps them.
-    Broker(Broker),
-    /// Sends events to a subscriber.
-    Trigger(Trigger),
-    /// Makes events by the clock.
-    PingSource(PingSource),
-    /// Makes events of webhooks.
-    GitHubSource(GitHubSource),
-    /// Configures the mesh.
-    ConfigMap(ConfigMap),
-    /// Keeps values to itself.
-    Secret(Secret),
-    /// Keeps names apart.
-    Namespace(Namespace),
+/// A [`Kind`] whose type is forgotten.
+pub(crate) trait Erased: Any + fmt::Debug + Send + Sync {
+    fn metadata(&self) -> &ObjectMeta;
+    fn defaults(&mut self, rules: &Rules<'_>);
+    fn validate(&self, rules: &Rules<'_>) -> FieldErrors;
+}
+
+impl<T: Kind> Erased for T {
+    fn metadata(&self) -> &ObjectMeta {
+        Kind::metadata(self)
+    }
+
+    fn defaults(&mut self, rules: &Rules<'_>) {
+        Kind::defaults(self, rules);
+    }
+
+    fn validate(&self, rules: &Rules<'_>) -> FieldErrors {
+        Kind::validate(self, rules)
+    }
 }
 
 /// What defaulting and validation of any kind need from outside.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
+    /// The kinds there are.
+    pub catalog: Catalog,
     /// Checks the syntax of CESQL.
     pub cesql: CesqlCheck<'a>,
-    /// Checks that a schedule can be kept.
-    pub schedule: ScheduleCheck<'a>,
     /// What Brokers get that say nothing themselves.
     pub broker_defaults: &'a BrokerDefaults,
     /// What `PingSources` are held to.
@@ -81,6 +69,7 @@ pub struct Rules<'a> {
 impl fmt::Debug for Rules<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rules")
+            .field("catalog", &self.catalog)
             .field("broker_defaults", self.broker_defaults)
             .field("ping_defaults", &self.ping_defaults)
             .finish_non_exhaustive()
@@ -118,12 +107,14 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// It is of another kind or version.
-    #[error("{}", unsupported(.api_version, .kind))]
+    #[error("{}", unsupported(.api_version, .kind, .supported))]
     Unsupported {
         /// Its version.
         api_version: String,
         /// Its kind.
         kind: String,
+        /// The versions that it could be of, each with the kind.
+        supported: Vec<(String, &'static str)>,
     },
     /// It has fields that its kind has not. Worded as a Kubernetes API server does.
     #[error("{}", unknown_fields(.api_version, .kind, .paths))]
@@ -167,12 +158,12 @@ fn lines(errors: &[DecodeError]) -> String {
     errors.iter().map(DecodeError::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn unsupported(api_version: &str, kind: &str) -> String {
+fn unsupported(api_version: &str, kind: &str, supported: &[(String, &'static str)]) -> String {
     let versions: Vec<_> =
-        SUPPORTED.iter().filter(|known| known.1 == kind).map(|known| known.0).collect();
+        supported.iter().filter(|known| known.1 == kind).map(|known| known.0.as_str()).collect();
     if versions.is_empty() {
         let known: Vec<_> =
-            SUPPORTED.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
+            supported.iter().map(|(version, kind)| format!("{kind} ({version})")).collect();
         let known = known.join(", ");
         let group = api_version.split('/').next().unwrap_or(api_version);
         return if group.ends_with(".knative.dev") {
@@ -196,92 +187,59 @@ fn unknown_fields(api_version: &str, kind: &str, paths: &[String]) -> String {
 }
 
 impl Object {
-    /// Reads an object, strictly. Null means absent, as in Kubernetes.
+    /// Reads an object of one of the kinds of `catalog` that a file may hold, strictly. Null means absent, as in Kubernetes.
     ///
     /// # Errors
-    /// When it is of no supported kind, has unknown fields, or a field of another type.
-    pub fn from_value(value: &Value) -> Result<Self, DecodeError> {
+    /// When it is of no such kind, has unknown fields, or a field of another type.
+    pub fn from_value(value: &Value, catalog: Catalog) -> Result<Self, DecodeError> {
         let api_version = header(value, "apiVersion")?;
         let kind = header(value, "kind")?;
-        if !SUPPORTED.contains(&(api_version.as_str(), kind.as_str())) {
-            return Err(DecodeError::Unsupported { api_version, kind });
-        }
-        let mut unknown = Vec::new();
-        let object = match kind.as_str() {
-            broker::KIND => decode(value, &mut unknown).map(Self::Broker),
-            trigger::KIND => decode(value, &mut unknown).map(Self::Trigger),
-            ping_source::KIND => decode(value, &mut unknown).map(Self::PingSource),
-            github_source::KIND => decode(value, &mut unknown).map(Self::GitHubSource),
-            config_map::KIND => decode(value, &mut unknown).map(Self::ConfigMap),
-            secret::KIND => decode(value, &mut unknown).map(Self::Secret),
-            _ => decode(value, &mut unknown).map(Self::Namespace),
+        let Some(resource) = catalog.supported(&api_version, &kind) else {
+            let supported = catalog.supports_what();
+            return Err(DecodeError::Unsupported { api_version, kind, supported });
         };
-        let (object, mut errors) = match object {
-            Ok(object) => (Some(object), Vec::new()),
+        let mut unknown = Vec::new();
+        let (read, mut errors) = match (resource.handle.read)(value, &mut unknown) {
+            Ok(read) => (Some(read), Vec::new()),
             Err(wrong) => (None, wrong),
         };
         if !unknown.is_empty() {
             errors.push(DecodeError::UnknownFields { api_version, kind, paths: unknown });
         }
-        match object {
-            Some(object) if errors.is_empty() => Ok(object),
+        match read {
+            Some(read) if errors.is_empty() => Ok(Self { resource, read }),
             _ => Err(DecodeError::of(errors)),
         }
     }
 
     /// Fills in what the user left out.
     pub fn defaults(&mut self, rules: &Rules<'_>) {
-        match self {
-            Self::Broker(broker) => broker.defaults(rules.broker_defaults),
-            Self::Trigger(trigger) => trigger.defaults(),
-            Self::PingSource(source) => source.defaults(),
-            Self::GitHubSource(source) => source.defaults(),
-            Self::ConfigMap(map) => map.defaults(),
-            Self::Secret(secret) => secret.defaults(),
-            Self::Namespace(_) => {}
-        }
+        self.read.defaults(rules);
     }
 
     /// What is wrong with it, once defaults are filled in.
     #[must_use]
     pub fn validate(&self, rules: &Rules<'_>) -> FieldErrors {
-        match self {
-            Self::Broker(broker) => broker.validate(rules.broker_defaults),
-            Self::Trigger(trigger) => trigger.validate(rules.cesql),
-            Self::PingSource(source) => source.validate(rules.schedule, rules.ping_defaults),
-            Self::GitHubSource(source) => source.validate(),
-            Self::ConfigMap(map) => map.validate(),
-            Self::Secret(secret) => secret.validate(),
-            Self::Namespace(namespace) => namespace.validate(),
-        }
+        self.read.validate(rules)
     }
 
     /// The metadata.
     #[must_use]
     pub fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Broker(broker) => &broker.metadata,
-            Self::Trigger(trigger) => &trigger.metadata,
-            Self::PingSource(source) => &source.metadata,
-            Self::GitHubSource(source) => &source.metadata,
-            Self::ConfigMap(map) => &map.metadata,
-            Self::Secret(secret) => &secret.metadata,
-            Self::Namespace(namespace) => &namespace.metadata,
-        }
+        self.read.metadata()
     }
 
-    /// The kind.
+    /// Its kind, as it is served.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Broker(_) => broker::KIND,
-            Self::Trigger(_) => trigger::KIND,
-            Self::PingSource(_) => ping_source::KIND,
-            Self::GitHubSource(_) => github_source::KIND,
-            Self::ConfigMap(_) => config_map::KIND,
-            Self::Secret(_) => secret::KIND,
-            Self::Namespace(_) => namespace::KIND,
-        }
+    pub fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    /// The object as what it is; none if it is of another type.
+    #[must_use]
+    pub fn downcast_ref<T: Kind>(&self) -> Option<&T> {
+        let any: &dyn Any = &*self.read;
+        any.downcast_ref()
     }
 
     /// What identifies it.
@@ -289,7 +247,7 @@ impl Object {
     pub fn key(&self) -> Key {
         let metadata = self.metadata();
         Key {
-            kind: self.kind(),
+            kind: self.resource.kind,
             namespace: metadata.namespace.clone(),
             name: metadata.name.clone(),
         }

@@ -50,8 +50,11 @@ impl PingDefaults {
         Ok(Self::default())
     }
 
-    /// What is wrong with a text of so many bytes.
-    pub(crate) fn check(self, field: &str, text: &str) -> Result<(), String> {
+    /// Refuses a text that is too long; `field` is how the refusal calls it.
+    ///
+    /// # Errors
+    /// What is wrong, in Knative's words.
+    pub fn check(self, field: &str, text: &str) -> Result<(), String> {
         match self.data_max_size {
             Some(most) if u64::try_from(text.len()).is_ok_and(|size| size > most) => Err(format!(
                 "the {field} length of {} bytes exceeds limit set at {most}.",

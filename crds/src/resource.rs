@@ -1,16 +1,46 @@
-//! The kinds as an API server serves them: names, versions, columns, schemas. One list, from which discovery, tables,
+//! The kinds as an API server serves them: names, versions, columns, schemas. One [`Catalog`], from which discovery, tables,
 //! `explain` and the `CustomResourceDefinition`s follow.
 
+mod catalog;
 mod knative;
 mod kubernetes;
-mod schema;
+pub(crate) mod schema;
 mod yaml;
 
 use serde_json::{Map, Value, json};
 
+use crate::admission::Handle;
 use crate::custom_resource_definition;
 
+pub use catalog::Catalog;
 pub use yaml::yaml;
+
+pub(crate) use knative::{EVENTING_SOURCE, INSTALL, PART, SOURCE};
+
+/// The column of an object's age.
+pub const AGE: Column = Column {
+    name: "Age",
+    kind: "date",
+    path: ".metadata.creationTimestamp",
+    priority: 0,
+    description: "When it was created.",
+};
+/// The column of the condition `Ready`.
+pub const READY: Column = Column {
+    name: "Ready",
+    kind: "string",
+    path: r#".status.conditions[?(@.type=="Ready")].status"#,
+    priority: 0,
+    description: "Whether everything about it is in force.",
+};
+/// The column of the reason that the condition `Ready` gives.
+pub const REASON: Column = Column {
+    name: "Reason",
+    kind: "string",
+    path: r#".status.conditions[?(@.type=="Ready")].reason"#,
+    priority: 0,
+    description: "Why it is not ready, in one word.",
+};
 
 /// A kind as it is served.
 #[derive(Debug)]
@@ -40,6 +70,34 @@ pub struct Resource {
     pub labels: &'static [(&'static str, &'static str)],
     /// Annotations of its `CustomResourceDefinition`.
     pub annotations: &'static [(&'static str, &'static str)],
+    /// Whether files may hold its objects, and when those are checked.
+    pub in_files: InFiles,
+    /// What is done with its objects: read, filled in, checked.
+    pub handle: Handle,
+    /// Its `scale` subresource, if it has one: `kubectl scale` and autoscalers read and write that.
+    pub scale: Option<Scale>,
+}
+
+/// What files may hold of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFiles {
+    /// Nothing: programs make its objects.
+    Never,
+    /// Its objects, which are checked as they are read.
+    AtOnce,
+    /// Its objects, which are checked once all files were read: what decides about them may be configured in the last.
+    Configured,
+}
+
+/// How many an object wants and has, as `autoscaling/v1` asks for it. The paths are plain: names of fields behind dots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Where the wanted number is, under `.spec`, as in `.spec.consumers`.
+    pub spec_replicas: &'static str,
+    /// Where the number there is, under `.status`, as in `.status.consumers`.
+    pub status_replicas: &'static str,
+    /// Where the label selector of what is counted is, under `.status` or `.spec`, as text; an autoscaler needs it.
+    pub label_selector: Option<&'static str>,
 }
 
 /// A served version of a kind.
@@ -100,38 +158,16 @@ impl Resource {
         }
     }
 
+    /// Its versions with their group, each with the kind.
+    pub(crate) fn served_as(&self) -> impl Iterator<Item = (String, &'static str)> + '_ {
+        self.versions.iter().map(|version| (self.api_version(version.name), self.kind))
+    }
+
     /// Whether it is one of Knative's or Weft's kinds, which have a `CustomResourceDefinition`.
     #[must_use]
     pub fn is_custom(&self) -> bool {
         !self.labels.is_empty()
     }
-}
-
-/// Every kind that is served.
-pub static RESOURCES: &[Resource] = &[
-    knative::BROKER,
-    knative::TRIGGER,
-    knative::PING_SOURCE,
-    knative::GITHUB_SOURCE,
-    kubernetes::NAMESPACE,
-    kubernetes::SECRET,
-    kubernetes::CONFIG_MAP,
-    kubernetes::EVENT,
-    kubernetes::SERVICE_ACCOUNT,
-    kubernetes::LEASE,
-    kubernetes::CUSTOM_RESOURCE_DEFINITION,
-];
-
-/// The kind of that group and plural.
-#[must_use]
-pub fn find(group: &str, plural: &str) -> Option<&'static Resource> {
-    RESOURCES.iter().find(|resource| resource.group == group && resource.plural == plural)
-}
-
-/// The kind of that name in that group.
-#[must_use]
-pub fn of_kind(group: &str, kind: &str) -> Option<&'static Resource> {
-    RESOURCES.iter().find(|resource| resource.group == group && resource.kind == kind)
 }
 
 /// The `CustomResourceDefinition` of a kind, as `kubectl apply` takes it: `apiextensions.k8s.io/v1`, no conversion but that
@@ -193,13 +229,31 @@ fn defined_version(resource: &Resource, version: &Version, storage: bool) -> Val
         "additionalPrinterColumns": columns,
     });
     if let Value::Object(defined) = &mut defined {
+        let mut parts = Map::new();
         if resource.status {
-            defined.insert("subresources".to_owned(), json!({ "status": {} }));
+            parts.insert("status".to_owned(), json!({}));
+        }
+        if let Some(scale) = &resource.scale {
+            parts.insert("scale".to_owned(), defined_scale(scale));
+        }
+        if !parts.is_empty() {
+            defined.insert("subresources".to_owned(), parts.into());
         }
         if let Some(warning) = version.deprecated {
             defined.insert("deprecated".to_owned(), true.into());
             defined.insert("deprecationWarning".to_owned(), warning.into());
         }
+    }
+    defined
+}
+
+fn defined_scale(scale: &Scale) -> Value {
+    let mut defined = json!({
+        "specReplicasPath": scale.spec_replicas,
+        "statusReplicasPath": scale.status_replicas,
+    });
+    if let (Value::Object(defined), Some(path)) = (&mut defined, scale.label_selector) {
+        defined.insert("labelSelectorPath".to_owned(), path.into());
     }
     defined
 }

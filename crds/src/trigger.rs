@@ -10,6 +10,7 @@ use crate::annotation::{self, TriggerOptions};
 use crate::condition::Status;
 use crate::delivery::DeliverySpec;
 use crate::destination::{Destination, KReference};
+use crate::field_error::json_complaint;
 use crate::meta::ObjectMeta;
 use crate::{FieldError, FieldErrors, name};
 
@@ -249,11 +250,6 @@ impl Trigger {
         }
         FieldErrors::new()
     }
-}
-
-/// What is wrong with a JSON text; its end too early is said as Go says it, which clients of Knative have seen.
-pub(crate) fn json_complaint(error: &serde_json::Error) -> String {
-    if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() }
 }
 
 impl TriggerSpec {

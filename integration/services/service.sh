@@ -102,6 +102,29 @@ pip_install() {
   quietly 900 "$2/bin/pip" install --quiet --no-deps --only-binary :all: "$1"
 }
 
+# `npm_install DIR FOLDER`: what this folder's package.json and lock file fix, into DIR/node_modules. The lock file names no
+# addresses, only versions and checksums: whichever registry npm is set up for serves them. No package's own scripts run.
+npm_install() {
+  apt_install npm npm ca-certificates
+  say "installing what $2/package-lock.json lists from the npm registry"
+  cp "$here/$2/package.json" "$here/$2/package-lock.json" "$1/"
+  # A cache of its own: the user's may belong to root, or there may be no home at all.
+  quietly 900 npm ci --prefix "$1" --cache "$1/npm-cache" --no-audit --no-fund --ignore-scripts --omit=dev
+  rm -rf "$1/npm-cache"
+}
+
+# `maven_install DIR FOLDER`: the dependencies of this folder's pom.xml, which fixes their versions, into DIR/libs. What is
+# downloaded is kept in DIR until it is done, as in go_build.
+maven_install() {
+  apt_install mvn maven ca-certificates
+  say "installing what $2/pom.xml lists from Maven Central"
+  # Maven writes beside the pom.xml that it reads.
+  cp "$here/$2/pom.xml" "$1/"
+  quietly 1800 mvn --batch-mode --quiet --file "$1/pom.xml" "-Dmaven.repo.local=$1/repository" \
+    dependency:copy-dependencies "-DoutputDirectory=$1/libs"
+  rm -rf "$1/repository"
+}
+
 # `go_build DIR MODULE FLAGS… PACKAGE…`: builds programs into DIR, from the Go module in this folder that fixes the versions
 # of everything. What is downloaded and compiled for it is kept in DIR until it is done, so that an interrupted build is not
 # lost, and is then removed: it is twenty times the size of the programs.
@@ -140,6 +163,16 @@ report_progress() {
 }
 
 # --- Running ---
+
+# Prints the secret HOME/NAME, made up the first time: `secret NAME`. It is hexadecimal, so that neither URLs nor
+# configurations need quotes around it.
+secret() {
+  if [ ! -s "$home/$1" ]; then
+    (umask 077 && od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$home/$1.new")
+    mv "$home/$1.new" "$home/$1"
+  fi
+  cat "$home/$1"
+}
 
 # Sets ports to COUNT free ports of 127.0.0.1; to those that the service had before if they are still free, so that clients
 # find a restarted service where it was.
@@ -210,7 +243,7 @@ await_ready() {
 give_up() {
   stop "$home"
   local attempt=${WEFT_START_ATTEMPT:-1}
-  if ((attempt < start_attempts)) && grep -qi "address already in use" "$home/log"; then
+  if ((attempt < start_attempts)) && grep -qiE "already[ _](in[ _]use|used)" "$home/log"; then
     say "a port was taken by somebody else; starting again on others"
     rm -f "$home/ports"
     WEFT_START_ATTEMPT=$((attempt + 1)) exec "$0" "$dir"

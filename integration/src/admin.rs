@@ -239,11 +239,13 @@ mod tests {
     use crds_apiserver::store::Options;
 
     use super::*;
+    use crate::resources::CATALOG;
 
     #[tokio::test]
     async fn resources_that_cannot_be_written_are_unhealthy_too() {
         let dir = tempfile::tempdir().unwrap();
-        let resources = Resources::open(&dir.path().join("resources.redb"), Options::default());
+        let resources =
+            Resources::open(&dir.path().join("resources.redb"), CATALOG, Options::default());
         let resources = resources.unwrap();
         let store = EmbeddedStore::open(&dir.path().join("data"), EmbeddedOptions::default());
         let admin = Admin {

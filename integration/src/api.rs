@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use crds::resource::{RESOURCES, Resource};
+use crds::resource::Resource;
+
+use crate::resources::CATALOG;
 use http::{Method, Request, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
@@ -153,7 +155,7 @@ pub fn kubeconfig_path(args: &ApiArgs) -> anyhow::Result<PathBuf> {
 pub fn kind(word: &str) -> anyhow::Result<&'static Resource> {
     let lower = word.to_lowercase();
     let (name, group) = lower.split_once('.').map_or((lower.as_str(), None), |(n, g)| (n, Some(g)));
-    let found = RESOURCES.iter().find(|resource| {
+    let found = CATALOG.iter().find(|resource| {
         let called = resource.plural == name
             || resource.singular == name
             || resource.kind.to_lowercase() == name
@@ -161,7 +163,7 @@ pub fn kind(word: &str) -> anyhow::Result<&'static Resource> {
         called && group.is_none_or(|group| resource.group == group)
     });
     let Some(found) = found else {
-        let known: Vec<&str> = RESOURCES.iter().map(|resource| resource.plural).collect();
+        let known: Vec<&str> = CATALOG.iter().map(|resource| resource.plural).collect();
         bail!("no kind is called {word:?}: there are {}", known.join(", "));
     };
     Ok(found)
@@ -175,7 +177,7 @@ pub fn kinds(words: &str) -> anyhow::Result<Vec<&'static Resource>> {
     let mut found = Vec::new();
     for word in words.split(',').filter(|word| !word.is_empty()) {
         let category: Vec<&Resource> =
-            RESOURCES.iter().filter(|resource| resource.categories.contains(&word)).collect();
+            CATALOG.iter().filter(|resource| resource.categories.contains(&word)).collect();
         if category.is_empty() {
             found.push(kind(word)?);
         } else {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
+use crate::resources::CATALOG;
 use crate::scheduling;
 
 mod apply;
@@ -71,7 +72,7 @@ async fn dispatch(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Delete(args) => delete::run(args, out).await.map(|()| 0),
         Command::Wait(args) => wait::run(args, out).await.map(|()| 0),
         Command::Kubeconfig(args) => kubeconfig::run(&args, out).map(|()| 0),
-        Command::Crds => Ok(out.write_all(crds::resource::yaml().as_bytes()).map(|()| 0)?),
+        Command::Crds => Ok(out.write_all(crds::resource::yaml(CATALOG).as_bytes()).map(|()| 0)?),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "weft", out);
             Ok(0)

@@ -15,6 +15,7 @@ pub mod emit;
 pub mod endpoints;
 pub mod listen;
 pub mod output;
+pub mod parking;
 pub mod resources;
 pub mod scheduling;
 pub mod stop;

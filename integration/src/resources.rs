@@ -9,10 +9,13 @@ use crds::broker_defaults::BrokerDefaults;
 use crds::manifest::{File, Located, MAX_FILE_BYTES};
 use crds::object::Rules;
 use crds::ping_defaults::PingDefaults;
-use sources::ping::{Schedule, ScheduleError};
+use crds::resource::Catalog;
 
 pub mod apply;
 pub mod follow;
+
+/// Every kind of resource.
+pub static CATALOG: Catalog = Catalog::new(sources::RESOURCES);
 
 /// Reads and checks every object of `paths`, in order.
 ///
@@ -42,8 +45,8 @@ impl Texts {
             self.0.iter().map(|Text { name, text }| File { name, text }).collect();
         let defaults = BrokerDefaults::builtin();
         let rules = Rules {
+            catalog: CATALOG,
             cesql: &check_cesql,
-            schedule: &check_schedule,
             broker_defaults: &defaults,
             ping_defaults: PingDefaults::default(),
         };
@@ -79,14 +82,6 @@ pub(crate) fn check_cesql(text: &str) -> Result<(), String> {
     let expression =
         dispatcher::filter::cesql::Expression::parse(text).map_err(|error| error.to_string())?;
     expression.check().map_err(|error| error.to_string())
-}
-
-/// Refuses a schedule that would never tick.
-pub(crate) fn check_schedule(schedule: &str, timezone: &str) -> Result<(), String> {
-    match Schedule::parse(schedule, Some(timezone)) {
-        Ok(_) => Ok(()),
-        Err(ScheduleError::Schedule(reason) | ScheduleError::Timezone(reason)) => Err(reason),
-    }
 }
 
 /// The files that `paths` mean: directories stand for their YAML and JSON files, sorted, without descending.

@@ -25,7 +25,7 @@ use crate::access::{Access, KUBECONFIG};
 use crate::admin::Admin;
 use crate::endpoints::Endpoints;
 use crate::listen::{self, Events};
-use crate::{checkpoints, emit, output};
+use crate::{checkpoints, emit, output, parking};
 
 mod control;
 mod plane;
@@ -195,7 +195,9 @@ impl Mesh {
         let ports = Ports {
             emit: Arc::new(emit::Mesh::new(port.clone())),
             checkpoints: Arc::new(files),
+            parking: Arc::new(parking::Files::new(settings.data.join("parked"))),
             hooks: hooks.clone(),
+            public_url: settings.public_url.as_ref().map_or(events, Url::as_str).into(),
             clock: Clock::system(),
             metrics,
         };

@@ -9,24 +9,38 @@ use std::time::Duration;
 
 use broker_event::{Event, EventBuilder};
 use bytes::Bytes;
+use crds::condition::{self, CloudEventAttributes, reason};
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
-use serde::Deserialize;
 
 use crate::emit::{EmitError, Emitter};
+use crate::given::Need;
 use crate::respond::Refusal;
 use crate::secret::Secret;
-use crate::source::{Context, Source, SourceError};
+use crate::source::{About, Context, Source, SourceError};
 use crate::webhook::{Accepted, Hook, Request};
 
 mod attributes;
 mod payload;
 mod signature;
+mod spec;
 
 pub use attributes::{Attributes, attributes};
 pub use payload::PayloadError;
+pub use spec::GitHubSource;
+
+use spec::EVERY_EVENT;
+
+/// What the types of the events begin with; GitHub's name of the event follows.
+const TYPE: &str = "dev.knative.source.github.";
+
+/// The field with the token that hooks are made with.
+const ACCESS_TOKEN: &str = "accessToken";
+
+/// The field with the secret that deliveries are signed with.
+const SECRET_TOKEN: &str = "secretToken";
 
 /// What GitHub is told to wait when the sink does not say. GitHub does not come back by itself; a script that
 /// redelivers failed deliveries reads it.
@@ -41,19 +55,7 @@ const MAX_DELIVERY: usize = 128;
 /// The event GitHub sends when a web hook is made.
 const PING: &str = "ping";
 
-/// Receives web hook deliveries of a repository or an organisation.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GitHubSource {
-    /// `organisation` or `organisation/repository`; becomes the events' `source`.
-    pub owner_and_repository: String,
-    /// The events to pass on, by GitHub's names; `*` stands for all.
-    pub event_types: Vec<String>,
-    /// What deliveries are signed with.
-    pub secret_token: Secret,
-}
-
-/// What is needed to turn deliveries into events; made from a checked [`GitHubSource`].
+/// What is needed to turn deliveries into events; made from a [`GitHubSource`].
 #[derive(Debug)]
 struct Receiver {
     source: String,
@@ -70,47 +72,60 @@ struct Delivery<'a> {
 }
 
 impl Source for GitHubSource {
-    const KIND: &'static str = "GitHubSource";
-    const EXAMPLE: &'static str = r#"{
-  "ownerAndRepository": "acme/shop",
-  "eventTypes": ["push", "issues", "pull_request", "release"],
-  "secretToken": "it-is-a-secret-to-everybody"
-}"#;
     const HOOK: bool = true;
+    const CONDITIONS: &'static [&'static str] =
+        &[condition::SECRETS_PROVIDED, condition::WEBHOOK_CONFIGURED];
+
+    fn needs(&self, about: &About) -> Vec<Need> {
+        let access = Need::selected(ACCESS_TOKEN, self.access_token.as_ref())
+            // Without registering nothing is asked of GitHub, so no access is needed.
+            .filter(|_| about.register())
+            .map(|need| {
+                need.wanted().or(condition::SECRETS_PROVIDED, reason::ACCESS_TOKEN_NOT_FOUND)
+            });
+        let signing = Need::selected(SECRET_TOKEN, self.secret_token.as_ref())
+            .map(|need| need.or(condition::SECRETS_PROVIDED, reason::SECRET_TOKEN_NOT_FOUND));
+        signing.into_iter().chain(access).collect()
+    }
+
+    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+        let source = self.events_source();
+        // All of them would be a list that grows with GitHub.
+        let named = self.event_types.iter().filter(|event| *event != EVERY_EVENT);
+        named
+            .map(|event| CloudEventAttributes {
+                kind: format!("{TYPE}{event}"),
+                source: source.clone(),
+            })
+            .collect()
+    }
 
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
-        let receiver = Receiver::new(self, ctx.emit)?;
-        let _registration = ctx.hooks.register(&ctx.namespace, &ctx.name, Arc::new(receiver))?;
+        let secret = ctx.given.require(SECRET_TOKEN)?.clone();
+        let receiver = Arc::new(Receiver::new(&self, secret, ctx.emit.clone()));
+        let about = &ctx.about;
+        let _registration = ctx.hooks.register(&about.namespace, &about.name, receiver)?;
         ctx.report.running();
         ctx.stop.cancelled().await;
         Ok(())
     }
 }
 
+impl GitHubSource {
+    fn events_source(&self) -> String {
+        format!("https://github.com/{}", self.owner_and_repository)
+    }
+}
+
 impl Receiver {
-    fn new(config: GitHubSource, emit: Emitter) -> Result<Self, SourceError> {
-        let GitHubSource { owner_and_repository, event_types, secret_token } = config;
-        if !is_owner_and_repository(&owner_and_repository) {
-            return Err(SourceError::Config(format!(
-                "ownerAndRepository: {owner_and_repository:?} is neither \"organisation\" nor \"organisation/repository\""
-            )));
-        }
-        if event_types.is_empty() {
-            return Err(SourceError::Config("eventTypes: name at least one event".to_owned()));
-        }
-        if secret_token.is_empty() {
-            // Anybody can sign with an empty key.
-            return Err(SourceError::Config(
-                "secretToken: the secret must not be empty".to_owned(),
-            ));
-        }
-        let all = event_types.iter().any(|event| event == "*");
-        Ok(Self {
-            source: format!("https://github.com/{owner_and_repository}"),
-            events: (!all).then(|| event_types.into_iter().collect()),
-            secret: secret_token,
+    fn new(spec: &GitHubSource, secret: Secret, emit: Emitter) -> Self {
+        let all = spec.event_types.iter().any(|event| event == EVERY_EVENT);
+        Self {
+            source: spec.events_source(),
+            events: (!all).then(|| spec.event_types.iter().cloned().collect()),
+            secret,
             emit,
-        })
+        }
     }
 
     fn wants(&self, event: &str) -> bool {
@@ -140,7 +155,7 @@ impl Receiver {
                     None => error.to_string(),
                 })
             })?;
-        let ty = format!("dev.knative.source.github.{}", delivery.event);
+        let ty = format!("{TYPE}{}", delivery.event);
         let mut builder = EventBuilder::new(delivery.id, self.source.as_str(), ty.as_str())
             .data_content_type("application/json")
             .data(payload);
@@ -226,14 +241,6 @@ fn refusal(error: &EmitError) -> Refusal {
     } else {
         Refusal::Unacceptable(error.to_string())
     }
-}
-
-fn is_owner_and_repository(text: &str) -> bool {
-    let is_name = |name: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !name.is_empty() && name.bytes().all(allowed)
-    };
-    text.split('/').count() <= 2 && text.split('/').all(is_name)
 }
 
 #[cfg(test)]

@@ -1,149 +1,155 @@
-//! The list of kinds. A new one is its file, a `mod` line in `lib.rs` and a line at the end of this file.
+//! What follows from the list of kinds, which is in `lib.rs`.
 
-use thiserror::Error;
+use crds::condition::Status;
+use crds::meta::ObjectMeta;
+use crds::resource::Resource;
+use crds::source::SourceObject;
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::github::GitHubSource;
-use crate::ping::PingSource;
-use crate::source::{Context, Source, SourceError};
+use crate::source::Source;
+use crate::{ALL, Config, RESOURCES};
 
 /// What the list says about one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// [`Source::KIND`].
+    /// What the resource is called.
     pub name: &'static str,
-    /// [`Source::EXAMPLE`].
-    pub example: &'static str,
+    /// The name of its file, and of its directory in `examples/`.
+    pub module: &'static str,
     /// [`Source::HOOK`].
     pub hook: bool,
+    /// [`Source::WORKS`].
+    pub works: &'static str,
+    /// [`Source::CONDITIONS`].
+    pub conditions: &'static [&'static str],
+    /// Reads a resource of the kind and fills in its defaults; the status is left out.
+    pub read: fn(&Value) -> Result<Object, serde_json::Error>,
 }
 
-/// Why a configuration cannot be read.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// Not a kind of [`ALL`].
-    #[error("{kind:?} is not a kind of source this mesh can run")]
-    UnknownKind {
-        /// What was asked for.
-        kind: String,
-    },
-    /// The fields do not fit the kind.
-    #[error("read {kind}")]
-    Fields {
-        /// The kind.
-        kind: &'static str,
-        /// Which field, and why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-impl ConfigError {
-    /// Never: only another configuration helps.
+impl Kind {
+    /// How an API server serves it.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        false
+    pub fn resource(&self) -> &'static Resource {
+        let found = RESOURCES.iter().find(|resource| resource.kind == self.name);
+        found.expect("both lists are made of one")
     }
 }
 
+/// The resource of a source of any kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object {
+    /// Name, labels, annotations.
+    pub metadata: ObjectMeta,
+    /// What is wanted of it; nothing if it could not be read.
+    pub spec: Option<Config>,
+    /// What was last said of it.
+    pub status: Option<Status>,
+}
+
+pub(crate) fn read<S: Source + Into<Config>>(value: &Value) -> Result<Object, serde_json::Error> {
+    let mut object = SourceObject::<S>::deserialize(value)?;
+    object.defaults();
+    Ok(Object { metadata: object.metadata, spec: Some(object.spec.into()), status: None })
+}
+
+/// Makes of a list of kinds what knows all of them.
 macro_rules! sources {
-    ($($variant:ident => $config:ident),+ $(,)?) => {
-        /// The configuration of one source, of any kind.
+    ($($module:ident::$source:ident),+ $(,)?) => {
+        $(use $crate::$module::$source;)+
+
+        /// What is wanted of one source, of any kind.
         #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
         pub enum Config {
-            $(#[doc = concat!("A [`", stringify!($config), "`].")] $variant($config),)+
+            $(#[doc = concat!("A [`", stringify!($source), "`].")] $source(Box<$source>),)+
         }
 
         /// Every kind there is.
-        pub const ALL: &[Kind] = &[$(Kind {
-            name: <$config as Source>::KIND,
-            example: <$config as Source>::EXAMPLE,
-            hook: <$config as Source>::HOOK,
+        pub static ALL: &[$crate::kinds::Kind] = &[$($crate::kinds::Kind {
+            name: <$source as crds::source::SourceSpec>::RESOURCE.kind,
+            module: stringify!($module),
+            hook: <$source as $crate::source::Source>::HOOK,
+            works: <$source as $crate::source::Source>::WORKS,
+            conditions: <$source as $crate::source::Source>::CONDITIONS,
+            read: $crate::kinds::read::<$source>,
         },)+];
 
+        /// How an API server serves them.
+        pub static RESOURCES: &[crds::resource::Resource] = &[$(<$source as crds::source::SourceSpec>::RESOURCE,)+];
+
         impl Config {
-            /// Reads the configuration of a `kind` from its fields.
-            ///
-            /// # Errors
-            /// When the kind is unknown or the fields do not fit it.
-            pub fn parse(kind: &str, fields: serde_json::Value) -> Result<Self, ConfigError> {
-                $(if kind == <$config as Source>::KIND {
-                    let read = serde_json::from_value::<$config>(fields);
-                    let failed = |source| ConfigError::Fields { kind: <$config as Source>::KIND, source };
-                    return read.map(Self::$variant).map_err(failed);
-                })+
-                Err(ConfigError::UnknownKind { kind: kind.to_owned() })
-            }
-
-            /// What the list says about this kind.
+            /// The name of the kind.
             #[must_use]
-            pub fn kind(&self) -> Kind {
+            pub fn kind_name(&self) -> &'static str {
                 match self {
-                    $(Self::$variant(_) => Kind {
-                        name: <$config as Source>::KIND,
-                        example: <$config as Source>::EXAMPLE,
-                        hook: <$config as Source>::HOOK,
-                    },)+
+                    $(Self::$source(_) => <$source as crds::source::SourceSpec>::RESOURCE.kind,)+
                 }
             }
 
-            /// Runs it, as [`Source::run`].
-            pub(crate) async fn run(self, ctx: Context) -> Result<(), SourceError> {
-                match self {
-                    $(Self::$variant(config) => config.run(ctx).await,)+
-                }
+            /// Where the events go.
+            #[must_use]
+            pub fn sink(&self) -> &crds::destination::Destination {
+                use crds::source::SourceSpec;
+                match self { $(Self::$source(spec) => spec.sink(),)+ }
+            }
+
+            /// What is changed in the events.
+            #[must_use]
+            pub fn ce_overrides(&self) -> Option<&crds::ce_overrides::CloudEventOverrides> {
+                use crds::source::SourceSpec;
+                match self { $(Self::$source(spec) => spec.ce_overrides(),)+ }
+            }
+
+            /// [`Source::needs`].
+            #[must_use]
+            pub fn needs(&self, about: &$crate::source::About) -> Vec<$crate::given::Need> {
+                match self { $(Self::$source(spec) => $crate::source::Source::needs(&**spec, about),)+ }
+            }
+
+            /// [`Source::attributes`].
+            #[must_use]
+            pub fn attributes(&self, about: &$crate::source::About) -> Vec<crds::condition::CloudEventAttributes> {
+                match self { $(Self::$source(spec) => $crate::source::Source::attributes(&**spec, about),)+ }
+            }
+
+            /// [`Source::leaves_traces`].
+            #[must_use]
+            pub fn leaves_traces(&self, about: &$crate::source::About) -> bool {
+                match self { $(Self::$source(spec) => $crate::source::Source::leaves_traces(&**spec, about),)+ }
+            }
+
+            /// [`Source::run`].
+            pub(crate) async fn run(self, ctx: $crate::source::Context) -> Result<(), $crate::source::SourceError> {
+                match self { $(Self::$source(spec) => $crate::source::Source::run(*spec, ctx).await,)+ }
+            }
+
+            /// [`Source::retire`].
+            pub(crate) async fn retire(self, ctx: $crate::source::Context) -> Result<(), $crate::source::SourceError> {
+                match self { $(Self::$source(spec) => $crate::source::Source::retire(*spec, ctx).await,)+ }
             }
         }
 
-        $(impl From<$config> for Config {
-            fn from(config: $config) -> Self {
-                Self::$variant(config)
+        $(impl From<$source> for Config {
+            fn from(spec: $source) -> Self {
+                Self::$source(Box::new(spec))
             }
         })+
     };
 }
 
-sources! {
-    GitHub => GitHubSource,
-    Ping => PingSource,
+pub(crate) use sources;
+
+impl Config {
+    /// What the list says about this kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static Kind {
+        let name = self.kind_name();
+        ALL.iter()
+            .find(|kind| kind.name == name)
+            .expect("the list that made the variant has its kind")
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ALL, Config, ConfigError};
-    use std::collections::HashSet;
-
-    #[test]
-    fn names_are_unique_and_end_in_source() {
-        let names: HashSet<_> = ALL.iter().map(|kind| kind.name).collect();
-        assert_eq!(names.len(), ALL.len());
-        assert!(names.iter().all(|name| name.ends_with("Source")), "{names:?}");
-    }
-
-    #[test]
-    fn every_example_parses_as_its_kind() {
-        for kind in ALL {
-            let fields = serde_json::from_str(kind.example).unwrap();
-            let config = Config::parse(kind.name, fields).unwrap();
-            assert_eq!(config.kind(), *kind);
-        }
-    }
-
-    #[test]
-    fn unknown_fields_are_named() {
-        for kind in ALL {
-            let mut fields: serde_json::Value = serde_json::from_str(kind.example).unwrap();
-            fields["wrongField"] = true.into();
-            let Err(ConfigError::Fields { source, .. }) = Config::parse(kind.name, fields) else {
-                panic!("{} accepted a field it does not have", kind.name);
-            };
-            assert!(source.to_string().contains("wrongField"), "{source}");
-        }
-    }
-
-    #[test]
-    fn unknown_kinds_are_refused() {
-        let error = Config::parse("FaxSource", serde_json::Value::Null).unwrap_err();
-        assert_eq!(error.to_string(), "\"FaxSource\" is not a kind of source this mesh can run");
-        assert!(!error.is_retryable());
-    }
-}
+mod tests;

@@ -4,16 +4,19 @@
 //! durable; so a source acknowledges upstream on the next line and cannot do it earlier by accident.
 //!
 //! This crate does not know where configurations come from, how a sink stores events, or how HTTP is served: it is
-//! handed [`SourceSpec`]s, a port to emit through ([`Emit`]) and requests ([`Hooks::serve`]).
+//! handed what is [`Wanted`], a port to emit through ([`Emit`]) and requests ([`Hooks::serve`]).
 
 mod backoff;
 mod checkpoint;
 mod clock;
+mod deliver;
 mod emit;
-pub mod github;
+mod given;
+mod http_client;
 mod kinds;
+mod message;
 mod metrics;
-pub mod ping;
+mod parking;
 mod respond;
 mod runner;
 mod secret;
@@ -24,11 +27,22 @@ mod webhook;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use clock::Clock;
 pub use emit::{Emit, EmitError, Emitter, Overrides, OverridesError, Sink};
-pub use kinds::{ALL, Config, ConfigError, Kind};
+pub use given::{Given, Necessity, Need, NotGiven, Origin};
+pub use kinds::{Kind, Object};
 pub use metrics::Metrics;
+pub use parking::ParkingLot;
 pub use respond::Refusal;
-pub use runner::{Ports, Runner, SourceSpec};
+pub use runner::{Ports, Runner, Wanted};
 pub use secret::Secret;
-pub use source::{Context, Source, SourceError};
+pub use source::{About, Context, Source, SourceError};
 pub use status::{Condition, Key, Reporter, State, Status};
 pub use webhook::{Accepted, Hook, HookTaken, Hooks, Registration, Request};
+
+// The list of kinds. A new one is its file, its lines here, and a directory of `examples/`.
+pub mod github;
+pub mod ping;
+
+kinds::sources! {
+    github::GitHubSource,
+    ping::PingSource,
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::status::Key;
@@ -33,6 +34,8 @@ struct Families {
     emit_failures: Family<SourceLabels, Counter>,
     restarts: Family<SourceLabels, Counter>,
     missed_ticks: Family<SourceLabels, Counter>,
+    parked: Family<SourceLabels, Counter>,
+    lag: Family<SourceLabels, Gauge>,
     requests: Family<RequestLabels, Counter>,
 }
 
@@ -43,6 +46,8 @@ pub(crate) struct SourceMetrics {
     emit_failures: Counter,
     restarts: Counter,
     missed_ticks: Counter,
+    parked: Counter,
+    lag: Gauge,
 }
 
 impl Metrics {
@@ -72,6 +77,16 @@ impl Metrics {
             families.missed_ticks.clone(),
         );
         registry.register(
+            "source_parked",
+            "Events of a source that the sink refused for good and that are kept aside",
+            families.parked.clone(),
+        );
+        registry.register(
+            "source_lag",
+            "Messages that wait upstream for a source, where upstream tells",
+            families.lag.clone(),
+        );
+        registry.register(
             "source_hook_requests",
             "Requests to web hook sources by status answered",
             families.requests.clone(),
@@ -87,6 +102,8 @@ impl Metrics {
             emit_failures: self.0.emit_failures.get_or_create_owned(&labels),
             restarts: self.0.restarts.get_or_create_owned(&labels),
             missed_ticks: self.0.missed_ticks.get_or_create_owned(&labels),
+            parked: self.0.parked.get_or_create_owned(&labels),
+            lag: self.0.lag.get_or_create_owned(&labels),
         }
     }
 
@@ -94,11 +111,16 @@ impl Metrics {
     pub(crate) fn forget(&self, key: &Key) {
         let labels = labels(key);
         let families = &self.0;
-        for family in
-            [&families.events, &families.emit_failures, &families.restarts, &families.missed_ticks]
-        {
+        for family in [
+            &families.events,
+            &families.emit_failures,
+            &families.restarts,
+            &families.missed_ticks,
+            &families.parked,
+        ] {
             family.remove(&labels);
         }
+        families.lag.remove(&labels);
     }
 
     /// Counts a request to a web hook.
@@ -122,6 +144,14 @@ impl SourceMetrics {
 
     pub(crate) fn missed(&self, ticks: u64) {
         self.missed_ticks.inc_by(ticks);
+    }
+
+    pub(crate) fn parked(&self) {
+        self.parked.inc();
+    }
+
+    pub(crate) fn lag(&self, waiting: u64) {
+        self.lag.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 }
 

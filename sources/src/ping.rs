@@ -4,56 +4,35 @@
 //! passed while nothing ran are not made up for, beyond the last minute; they are counted and reported.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use broker_event::{Event, EventBuilder, EventError};
 use bytes::Bytes;
+use crds::condition::{self, CloudEventAttributes};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use uuid::Builder;
 
-use crate::backoff::{Backoff, roll};
-use crate::source::{Context, Source, SourceError};
+use crate::backoff::roll;
+use crate::deliver::{MAX_RETRY_AFTER, RETRY};
+use crate::source::{About, Context, Source, SourceError};
 use crate::status::Condition;
 
 mod schedule;
+mod spec;
 
 pub use schedule::{Missed, Schedule, ScheduleError};
+pub use spec::PingSource;
+
+/// The type of the events.
+const TYPE: &str = "dev.knative.sources.ping";
 
 /// How late a tick is still worth an event when later ones are due already: a restart, a change of configuration or
 /// a short outage of the sink then loses none, and at one tick a second no more than 60 come late at once.
 const CATCH_UP: SignedDuration = SignedDuration::from_secs(60);
-
-/// Waits between attempts to store a tick. Half a minute at most: an outage that ends should be noticed before users do.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) };
-
-/// The longest pause a sink can ask for; beyond that it is tried anyway.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// Makes an event at each tick of a schedule.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PingSource {
-    /// When: see [`Schedule::parse`].
-    #[serde(default = "every_minute")]
-    pub schedule: String,
-    /// Name of the time zone the schedule is meant in; UTC by default.
-    #[serde(default)]
-    pub timezone: Option<String>,
-    /// Media type of the data.
-    #[serde(default)]
-    pub content_type: Option<String>,
-    /// The data as text.
-    #[serde(default)]
-    pub data: Option<String>,
-    /// The data in base64; excludes `data`.
-    #[serde(default)]
-    pub data_base64: Option<String>,
-}
 
 /// A checked [`PingSource`] at work.
 #[derive(Debug)]
@@ -67,8 +46,7 @@ struct Beat {
 /// What the events of one source have in common.
 #[derive(Debug)]
 struct Template {
-    namespace: Arc<str>,
-    name: Arc<str>,
+    about: Arc<About>,
     content_type: Option<String>,
     data: Option<Bytes>,
 }
@@ -91,18 +69,12 @@ enum Stored {
     Stopped,
 }
 
-fn every_minute() -> String {
-    "* * * * *".to_owned()
-}
-
 impl Source for PingSource {
-    const KIND: &'static str = "PingSource";
-    const EXAMPLE: &'static str = r#"{
-  "schedule": "*/10 * * * * *",
-  "timezone": "Europe/Zurich",
-  "contentType": "application/json",
-  "data": "{\"message\": \"hello\"}"
-}"#;
+    const CONDITIONS: &'static [&'static str] = &[condition::OIDC_IDENTITY_CREATED];
+
+    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes> {
+        vec![CloudEventAttributes { kind: TYPE.to_owned(), source: source(about) }]
+    }
 
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
         let mut beat = Beat::start(self, &ctx).await?;
@@ -138,8 +110,7 @@ impl Source for PingSource {
 
 impl Beat {
     async fn start(config: PingSource, ctx: &Context) -> Result<Self, SourceError> {
-        let schedule = Schedule::parse(&config.schedule, config.timezone.as_deref())
-            .map_err(|error| SourceError::Config(error.to_string()))?;
+        let schedule = config.schedule().map_err(|error| SourceError::Config(error.to_string()))?;
         let event = Template::new(config, ctx)?;
         // Built once for nothing, so that an attribute that cannot be is found now and not at the first tick.
         let now = ctx.clock.now();
@@ -235,8 +206,8 @@ impl Beat {
 
 impl Template {
     fn new(config: PingSource, ctx: &Context) -> Result<Self, SourceError> {
-        let absent = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let data = match (absent(config.data), absent(config.data_base64)) {
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let data = match (given(config.data), given(config.data_base64)) {
             (Some(_), Some(_)) => {
                 let both = "data, dataBase64: only one of them can be set";
                 return Err(SourceError::Config(both.to_owned()));
@@ -249,19 +220,14 @@ impl Template {
             }
             (None, None) => None,
         };
-        Ok(Self {
-            namespace: Arc::clone(&ctx.namespace),
-            name: Arc::clone(&ctx.name),
-            content_type: absent(config.content_type),
-            data,
-        })
+        let about = Arc::clone(&ctx.about);
+        Ok(Self { about, content_type: given(config.content_type), data })
     }
 
     fn at(&self, tick: Timestamp) -> Result<Event, EventError> {
-        let source = format!("/apis/v1/namespaces/{}/pingsources/{}", self.namespace, self.name);
+        let source = source(&self.about);
         let mut builder =
-            EventBuilder::new(self.id(tick).as_str(), source.as_str(), "dev.knative.sources.ping")
-                .time(tick.to_string());
+            EventBuilder::new(self.id(tick).as_str(), source.as_str(), TYPE).time(tick.to_string());
         if let Some(content_type) = &self.content_type {
             builder = builder.data_content_type(content_type.as_str());
         }
@@ -275,13 +241,17 @@ impl Template {
     /// by two replicas while one takes over) can be told from two ticks.
     fn id(&self, tick: Timestamp) -> String {
         let mut hash = Sha256::new();
-        for part in [&*self.namespace, "/", &*self.name, "@", &tick.to_string()] {
+        for part in [&*self.about.namespace, "/", &*self.about.name, "@", &tick.to_string()] {
             hash.update(part.as_bytes());
         }
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
         Builder::from_custom_bytes(bytes).into_uuid().to_string()
     }
+}
+
+fn source(about: &About) -> String {
+    format!("/apis/v1/namespaces/{}/pingsources/{}", about.namespace, about.name)
 }
 
 /// Counts, logs and reports ticks that no event was made of.

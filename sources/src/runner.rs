@@ -11,12 +11,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Config;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::Clock;
 use crate::emit::{Emit, Emitter, Overrides, Sink};
-use crate::kinds::Config;
+use crate::given::Given;
 use crate::metrics::Metrics;
-use crate::source::Context;
+use crate::parking::{Parking, ParkingLot};
+use crate::source::{About, Context, SourceError};
 use crate::status::{Board, Key, Status};
 use crate::webhook::Hooks;
 
@@ -30,17 +32,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A source that should run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SourceSpec {
-    /// Namespace of the resource.
-    pub namespace: Arc<str>,
-    /// Name of the resource.
-    pub name: Arc<str>,
+pub struct Wanted {
+    /// Which resource it is.
+    pub about: Arc<About>,
     /// Where its events go.
     pub sink: Sink,
     /// Extensions set on its events.
     pub ce_overrides: Overrides,
+    /// What it needs of Secrets and `ConfigMap`s.
+    pub given: Given,
     /// What it does.
     pub config: Config,
+    /// Whether it is on its way out: then it is not run but [retired](crate::Source::retire).
+    pub retiring: bool,
 }
 
 /// What sources reach the world through.
@@ -50,8 +54,12 @@ pub struct Ports {
     pub emit: Arc<dyn Emit>,
     /// Keeps the checkpoints.
     pub checkpoints: Arc<dyn Checkpoints>,
+    /// Keeps what no sink takes.
+    pub parking: Arc<dyn ParkingLot>,
     /// Brings the requests of web hooks.
     pub hooks: Hooks,
+    /// The URL before `/sources/…` under which the outside reaches them.
+    pub public_url: Arc<str>,
     /// Tells the time.
     pub clock: Clock,
     /// Counts.
@@ -82,17 +90,17 @@ struct Sources {
 /// A source under supervision.
 #[derive(Debug)]
 struct Running {
-    spec: SourceSpec,
+    wanted: Wanted,
     stop: CancellationToken,
     /// Cancelled once nothing of it runs any more.
     done: CancellationToken,
 }
 
-impl SourceSpec {
+impl Wanted {
     /// What the source is known by.
     #[must_use]
     pub fn key(&self) -> Key {
-        let (namespace, name) = (Arc::clone(&self.namespace), Arc::clone(&self.name));
+        let (namespace, name) = (Arc::clone(&self.about.namespace), Arc::clone(&self.about.name));
         Key { namespace, name, kind: self.config.kind().name }
     }
 }
@@ -113,26 +121,26 @@ impl Runner {
     /// Makes the running sources the wanted ones. What is unchanged is not touched; what changed is stopped and, once
     /// it has ended, started anew; what is no longer wanted is stopped, within a second, and its checkpoint removed.
     ///
-    /// Of two specs with one key the first counts. After [`Runner::stop`] this does nothing.
-    pub fn apply(&self, wanted: Vec<SourceSpec>) {
+    /// Of two with one key the first counts. After [`Runner::stop`] this does nothing.
+    pub fn apply(&self, wanted: Vec<Wanted>) {
         let mut sources = self.0.sources();
         if self.0.stop.is_cancelled() {
             return;
         }
         sources.leaving.retain(|_, done| !done.is_cancelled());
-        let keys: HashSet<Key> = wanted.iter().map(SourceSpec::key).collect();
+        let keys: HashSet<Key> = wanted.iter().map(Wanted::key).collect();
         let unwanted: Vec<Key> =
             sources.running.keys().filter(|key| !keys.contains(*key)).cloned().collect();
         for key in unwanted {
             self.0.remove(&mut sources, &key);
         }
         let mut seen = HashSet::new();
-        for spec in wanted {
-            let key = spec.key();
+        for wanted in wanted {
+            let key = wanted.key();
             if !seen.insert(key.clone()) {
                 tracing::warn!(source = %key, "the source is given twice; the first counts");
-            } else if sources.running.get(&key).is_none_or(|running| running.spec != spec) {
-                self.0.start(&mut sources, key, spec);
+            } else if sources.running.get(&key).is_none_or(|running| running.wanted != wanted) {
+                self.0.start(&mut sources, key, wanted);
             }
         }
         self.0.ports.hooks.know();
@@ -172,14 +180,14 @@ impl Runner {
 }
 
 impl Inner {
-    fn start(&self, sources: &mut Sources, key: Key, spec: SourceSpec) {
+    fn start(&self, sources: &mut Sources, key: Key, wanted: Wanted) {
         let previous = match sources.running.remove(&key) {
             Some(running) => {
                 running.stop.cancel();
                 Some(running.done)
             }
             None => {
-                if spec.config.kind().hook {
+                if wanted.config.kind().hook {
                     self.ports.hooks.expect(&key.namespace, &key.name);
                 }
                 sources.leaving.get(&key).cloned()
@@ -188,19 +196,26 @@ impl Inner {
         sources.generation += 1;
         let stop = self.stop.child_token();
         let done = CancellationToken::new();
-        let context = self.context(&key, &spec, sources.generation, stop.clone());
-        let config = spec.config.clone();
+        let context = self.context(&key, &wanted, sources.generation, stop.clone());
         let supervised = Supervised { key: key.clone(), context, previous, done: done.clone() };
-        let run = move |context| Box::pin(config.clone().run(context)) as supervise::Run;
+        let (config, retiring) = (wanted.config.clone(), wanted.retiring);
+        let run = move |context: Context| {
+            let config = config.clone();
+            if retiring {
+                Box::pin(retire(config, context)) as supervise::Run
+            } else {
+                Box::pin(config.run(context))
+            }
+        };
         // The tracker holds two tasks a source: the supervisor, and the source within reach of its own panic.
         self.tasks.spawn(supervise(supervised, self.tasks.clone(), run));
-        sources.running.insert(key, Running { spec, stop, done });
+        sources.running.insert(key, Running { wanted, stop, done });
     }
 
     fn remove(&self, sources: &mut Sources, key: &Key) {
         let Some(running) = sources.running.remove(key) else { return };
         running.stop.cancel();
-        if running.spec.config.kind().hook {
+        if running.wanted.config.kind().hook {
             self.ports.hooks.forget(&key.namespace, &key.name);
         }
         self.board.remove(key);
@@ -223,7 +238,7 @@ impl Inner {
     fn context(
         &self,
         key: &Key,
-        spec: &SourceSpec,
+        wanted: &Wanted,
         generation: u64,
         stop: CancellationToken,
     ) -> Context {
@@ -231,33 +246,47 @@ impl Inner {
         let metrics = self.ports.metrics.of(key);
         let emit = Emitter::new(
             Arc::clone(&self.ports.emit),
-            spec.sink.clone(),
-            spec.ce_overrides.clone(),
+            wanted.sink.clone(),
+            wanted.ce_overrides.clone(),
             metrics.clone(),
             report.clone(),
         );
+        let public = self.ports.public_url.trim_end_matches('/');
         Context {
-            namespace: Arc::clone(&key.namespace),
-            name: Arc::clone(&key.name),
+            about: Arc::clone(&wanted.about),
+            given: wanted.given.clone(),
             emit,
             stop,
             report,
             checkpoint: self.checkpoint(key),
             hooks: self.ports.hooks.clone(),
+            url: format!("{public}/sources/{}/{}", key.namespace, key.name).into(),
             clock: self.ports.clock.clone(),
+            parking: Parking::new(Arc::clone(&self.ports.parking), &place(key)),
             metrics,
         }
     }
 
     fn checkpoint(&self, key: &Key) -> Checkpoint {
-        let place = format!("{}/{}/{}", key.kind, key.namespace, key.name);
-        Checkpoint::new(Arc::clone(&self.ports.checkpoints), &place)
+        Checkpoint::new(Arc::clone(&self.ports.checkpoints), &place(key))
     }
 
     fn sources(&self) -> MutexGuard<'_, Sources> {
         // Nothing that can panic runs under the lock.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where a source keeps what it keeps.
+fn place(key: &Key) -> String {
+    format!("{}/{}/{}", key.kind, key.namespace, key.name)
+}
+
+async fn retire(config: Config, context: Context) -> Result<(), SourceError> {
+    config.retire(context.clone()).await?;
+    context.report.retired();
+    context.stop.cancelled().await;
+    Ok(())
 }
 
 #[cfg(test)]

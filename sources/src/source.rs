@@ -1,46 +1,91 @@
 //! What a source is, what it is given, and how it ends.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::fmt;
+use std::io;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
+use crds::annotation;
+use crds::condition::{self, CloudEventAttributes};
+use crds::source::SourceSpec;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::emit::{EmitError, Emitter};
+use crate::given::{Given, Need, NotGiven};
 use crate::metrics::SourceMetrics;
+use crate::parking::Parking;
 use crate::status::Reporter;
 use crate::webhook::{HookTaken, Hooks};
 
-/// One kind of source, implemented by its configuration.
+/// One kind of source, implemented by the spec of its resource.
 ///
-/// The rule every source keeps: acknowledge upstream (answer, commit, move a cursor) only after [`Emitter::send`]
-/// returned `Ok`. What was not acknowledged comes again after a crash, with the same `source` and `id`.
-pub trait Source:
-    DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
-{
-    /// What the resource is called.
-    const KIND: &'static str;
-    /// A configuration that works, as JSON; printed by the docs, run by the tests.
-    const EXAMPLE: &'static str;
+/// The rule every source keeps: acknowledge upstream (answer, commit, move a cursor) only after [`Context::deliver`] or
+/// [`Emitter::send`] returned `Ok`. What was not acknowledged comes again after a crash, with the same `source` and `id`.
+pub trait Source: SourceSpec {
     /// Whether it is fed by requests to `/sources/{namespace}/{name}`.
     const HOOK: bool = false;
+    /// The condition in the resource's status that says whether it works.
+    const WORKS: &'static str = condition::DEPLOYED;
+    /// What else Knative's resource says of itself, besides that and `SinkProvided`: each holds while the source works,
+    /// unless the source reports otherwise.
+    const CONDITIONS: &'static [&'static str] = &[];
+
+    /// What it is to be handed of Secrets and `ConfigMap`s. It does not run before all of it is there.
+    fn needs(&self, _about: &About) -> Vec<Need> {
+        Vec::new()
+    }
+
+    /// The types and sources of its events, for the resource's status.
+    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes>;
+
+    /// Whether it makes something upstream that [`Source::retire`] has to remove when the resource is deleted.
+    fn leaves_traces(&self, _about: &About) -> bool {
+        false
+    }
 
     /// Runs until `ctx.stop`. `Ok` means asked to stop; an error says whether starting again can help.
     fn run(self, ctx: Context) -> impl Future<Output = Result<(), SourceError>> + Send;
+
+    /// Removes what it made upstream; the resource goes once this returned `Ok`. What is no longer there counts as removed.
+    fn retire(self, _ctx: Context) -> impl Future<Output = Result<(), SourceError>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// What the resource says beside its spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Namespace of the resource.
+    pub namespace: Arc<str>,
+    /// Name of the resource.
+    pub name: Arc<str>,
+    /// What tells it from an earlier resource of the same name.
+    pub uid: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations under `weft.dev/`.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl About {
+    /// Whether the mesh makes the web hook; if not, the user does (`weft.dev/register: "false"`).
+    #[must_use]
+    pub fn register(&self) -> bool {
+        self.annotations.get(annotation::REGISTER).is_none_or(|text| text != "false")
+    }
 }
 
 /// What a running source is given.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Namespace of the resource.
-    pub namespace: Arc<str>,
-    /// Name of the resource.
-    pub name: Arc<str>,
-    /// The way out; returns when events are durable.
+    /// Which resource it is.
+    pub about: Arc<About>,
+    /// What it [needs](Source::needs) of Secrets and `ConfigMap`s.
+    pub given: Given,
+    /// The way out; returns when events are durable. [`Context::deliver`] also keeps trying.
     pub emit: Emitter,
     /// Ends the source. What is not finished within a second is cut off.
     pub stop: CancellationToken,
@@ -50,8 +95,11 @@ pub struct Context {
     pub checkpoint: Checkpoint,
     /// Where web hook sources receive their requests.
     pub hooks: Hooks,
+    /// The URL under which the outside reaches [`Context::hooks`] of this source.
+    pub url: Arc<str>,
     /// The time.
     pub clock: Clock,
+    pub(crate) parking: Parking,
     pub(crate) metrics: SourceMetrics,
 }
 
@@ -61,6 +109,18 @@ pub enum SourceError {
     /// The configuration cannot work; the sentence names the field.
     #[error("{0}")]
     Config(String),
+    /// Upstream refused the credentials; they may be made good there.
+    #[error("{what}")]
+    Credentials {
+        /// What was being done, and what upstream said; nothing secret.
+        what: String,
+    },
+    /// Upstream has not got what the spec names (a queue, a stream, a topic, a database); it may be made.
+    #[error("{what}")]
+    Absent {
+        /// What is not there.
+        what: String,
+    },
     /// Something the source depends on is not there; it may come back.
     #[error("{what}")]
     Unavailable {
@@ -76,16 +136,132 @@ pub enum SourceError {
     /// Another source receives the requests of this path; it may go away.
     #[error("receive requests")]
     Hook(#[from] HookTaken),
+    /// A Secret or a `ConfigMap` holds something else than it should.
+    #[error(transparent)]
+    Given(#[from] NotGiven),
+    /// What was remembered, or is to be, cannot be read or written.
+    #[error("keep the state of the source")]
+    State(#[source] io::Error),
+    /// Asked to stop in the middle of something: the same as ending with `Ok`.
+    #[error("asked to stop")]
+    Stopped,
 }
 
 impl SourceError {
+    /// Something the source depends on is not there; it may come back.
+    pub fn unavailable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable { what: what.into(), source: Some(source.into()) }
+    }
+
     /// Whether starting the source again can help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Config(_) => false,
-            Self::Unavailable { .. } | Self::Hook(_) => true,
+            Self::Config(_) | Self::Given(_) => false,
+            Self::Credentials { .. }
+            | Self::Absent { .. }
+            | Self::Unavailable { .. }
+            | Self::Hook(_)
+            | Self::State(_)
+            | Self::Stopped => true,
             Self::Emit(error) => error.is_retryable(),
+        }
+    }
+
+    /// The reason of the condition that says that the source does not work, one CamelCase word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "InvalidSpec",
+            Self::Given(_) => "InvalidSecret",
+            Self::Credentials { .. } => "CredentialsRefused",
+            Self::Absent { .. } => "UpstreamNotFound",
+            Self::Unavailable { .. } => "UpstreamUnavailable",
+            Self::Emit(_) => "EventNotTaken",
+            Self::Hook(_) => "PathTaken",
+            Self::State(_) => "StateUnavailable",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    //! What a single source is given in tests.
+
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{About, Context};
+    use crate::checkpoint::{Checkpoint, fake as checkpoint};
+    use crate::clock::Clock;
+    use crate::emit::Overrides;
+    use crate::emit::fake::{Recorder, emitter};
+    use crate::given::Given;
+    use crate::metrics::Metrics;
+    use crate::parking::{Parking, fake as parking};
+    use crate::status::{Board, fake as status};
+    use crate::webhook::Hooks;
+
+    /// The world of one source, across its restarts.
+    #[derive(Debug)]
+    pub(crate) struct World {
+        pub(crate) about: Arc<About>,
+        pub(crate) given: Given,
+        pub(crate) recorder: Arc<Recorder>,
+        pub(crate) checkpoints: Arc<checkpoint::InMemory>,
+        pub(crate) parked: Arc<parking::InMemory>,
+        pub(crate) hooks: Hooks,
+        pub(crate) clock: Clock,
+    }
+
+    impl World {
+        /// Of the source `default/one` without labels and annotations, that starts in 1970.
+        pub(crate) fn new() -> Self {
+            Self {
+                about: Arc::new(about()),
+                given: Given::default(),
+                recorder: Recorder::new(),
+                checkpoints: Arc::default(),
+                parked: Arc::default(),
+                hooks: Hooks::new(Metrics::default()),
+                clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
+            }
+        }
+
+        /// For one run: with its own status and stop.
+        pub(crate) fn context(&self, kind: &'static str) -> (Context, Arc<Board>) {
+            let (report, board) = status::reporter(kind);
+            let place = format!("{kind}/default/one");
+            let context = Context {
+                about: Arc::clone(&self.about),
+                given: self.given.clone(),
+                emit: emitter(Arc::clone(&self.recorder), Overrides::default(), report.clone()),
+                stop: CancellationToken::new(),
+                report,
+                checkpoint: Checkpoint::new(self.checkpoints.clone(), &place),
+                hooks: self.hooks.clone(),
+                url: "http://mesh.example/sources/default/one".into(),
+                clock: self.clock.clone(),
+                parking: Parking::new(self.parked.clone(), &place),
+                metrics: Metrics::default().of(&status::key(kind)),
+            };
+            (context, board)
+        }
+    }
+
+    /// The source `default/one`.
+    pub(crate) fn about() -> About {
+        About {
+            namespace: "default".into(),
+            name: "one".into(),
+            uid: "5ca1ab1e-0000-4000-8000-000000000001".into(),
+            ..About::default()
         }
     }
 }

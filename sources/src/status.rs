@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::watch;
+
+/// From so many waiting messages on a source counts as behind: fewer are handed over in a moment.
+const MUCH: u64 = 1000;
 
 /// Which source: unique in a mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +34,8 @@ pub enum State {
     Waiting,
     /// It failed and starting it again cannot help; its configuration has to change.
     Failed,
+    /// What it had made upstream is removed; its resource may go.
+    Retired,
 }
 
 /// A statement about one aspect of a source, in the manner of Kubernetes' conditions: good when it holds.
@@ -50,6 +56,10 @@ impl Condition {
     pub const DELIVERING: &'static str = "Delivering";
     /// Whether every tick of a schedule was turned into an event.
     pub const PUNCTUAL: &'static str = "Punctual";
+    /// Whether the sink took every event, so that none had to be kept aside.
+    pub const NOTHING_PARKED: &'static str = "NothingParked";
+    /// Whether what waits upstream is little.
+    pub const CAUGHT_UP: &'static str = "CaughtUp";
 
     /// A condition that holds.
     #[must_use]
@@ -69,12 +79,16 @@ impl Condition {
 pub struct Status {
     /// What it is doing.
     pub state: State,
-    /// Why it is [`State::Waiting`] or [`State::Failed`], as a sentence; empty otherwise.
+    /// Why it is [`State::Waiting`] or [`State::Failed`], as one CamelCase word; empty otherwise.
+    pub reason: &'static str,
+    /// The same as a sentence.
     pub message: String,
     /// How often it was started again after a failure.
     pub restarts: u64,
     /// What it reported, at most one condition a name.
     pub conditions: Vec<Condition>,
+    /// What it has beside in the status of its resource, by the field's name, as the number of a web hook.
+    pub facts: BTreeMap<&'static str, Value>,
 }
 
 /// Lets a running source write its own status.
@@ -104,8 +118,14 @@ impl Reporter {
     pub fn running(&self) {
         self.update(|status| {
             status.state = State::Running;
+            status.reason = "";
             status.message.clear();
         });
+    }
+
+    /// Says that nothing is left of it upstream.
+    pub(crate) fn retired(&self) {
+        self.update(|status| status.state = State::Retired);
     }
 
     /// Sets the condition of that name. Cheap when it is set already, so a source may say it with each event.
@@ -124,6 +144,26 @@ impl Reporter {
                 None => status.conditions.push(condition),
             }
         });
+    }
+
+    /// Says what a field of the resource's status is.
+    pub fn fact(&self, field: &'static str, value: impl Into<Value>) {
+        let value = value.into();
+        self.update(|status| {
+            status.facts.insert(field, value);
+        });
+    }
+
+    /// Says how many messages wait upstream. The condition tells the first digit of many, so that it does not change with
+    /// each message.
+    pub(crate) fn lag(&self, waiting: u64) {
+        if waiting < MUCH {
+            self.condition(Condition::good(Condition::CAUGHT_UP, "CaughtUp"));
+        } else {
+            let magnitude = 10_u64.pow(waiting.ilog10());
+            let message = format!("{} messages or more wait", waiting / magnitude * magnitude);
+            self.condition(Condition::bad(Condition::CAUGHT_UP, "Behind", message));
+        }
     }
 
     /// Changes the status, if it is still this start's to change.

@@ -9,7 +9,7 @@ use crds::broker_defaults::{self, BrokerDefaults};
 use crds::config_map::ConfigMap;
 use crds::object::Rules;
 use crds::ping_defaults::{self, PingDefaults};
-use crds::resource::{self, Resource};
+use crds::resource::Resource;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -18,14 +18,11 @@ use crate::store::{Key, Store};
 
 /// Checks the syntax of CESQL.
 pub(crate) type CesqlCheck = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-/// Checks a schedule in a time zone.
-pub(crate) type ScheduleCheck = Box<dyn Fn(&str, &str) -> Result<(), String> + Send + Sync>;
 
 /// Decides about objects.
 pub(crate) struct Admission {
     store: Arc<Store>,
     cesql: CesqlCheck,
-    schedule: ScheduleCheck,
     broker_defaults: Mutex<Cached<Arc<BrokerDefaults>>>,
     ping_defaults: Mutex<Cached<PingDefaults>>,
 }
@@ -43,16 +40,10 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(store: Arc<Store>, cesql: CesqlCheck, schedule: ScheduleCheck) -> Self {
+    pub(crate) fn new(store: Arc<Store>, cesql: CesqlCheck) -> Self {
         let broker = Cached { version: None, value: Arc::new(BrokerDefaults::builtin()) };
         let ping = Cached { version: None, value: PingDefaults::default() };
-        Self {
-            store,
-            cesql,
-            schedule,
-            broker_defaults: Mutex::new(broker),
-            ping_defaults: Mutex::new(ping),
-        }
+        Self { store, cesql, broker_defaults: Mutex::new(broker), ping_defaults: Mutex::new(ping) }
     }
 
     /// Decides about an object that is new, or that replaces `old`. Where unknown fields are refused (`strict`), they are
@@ -71,8 +62,8 @@ impl Admission {
         let operation = old.map_or(Operation::Create, |old| Operation::Update { old });
         let broker_defaults = self.broker_defaults();
         let rules = Rules {
+            catalog: self.store.catalog(),
             cesql: &*self.cesql,
-            schedule: &*self.schedule,
             broker_defaults: &broker_defaults,
             ping_defaults: self.ping_defaults(),
         };
@@ -84,7 +75,11 @@ impl Admission {
                 if unknown.is_empty() {
                     return refusal(resource, &version, subject, &refused);
                 }
-                Refusal::BadRequest(cannot_be_handled(resource, &version, strict_error(&unknown)))
+                Refusal::BadRequest(cannot_be_handled(
+                    resource.kind,
+                    &version,
+                    strict_error(&unknown),
+                ))
             })?;
         // What a kind has not is dropped, and told of as unknown already.
         if let (false, Value::Object(map)) = (resource.status, &mut admitted.object) {
@@ -122,7 +117,8 @@ impl Admission {
         cached: &mut Cached<T>,
         read: impl FnOnce(Option<&ConfigMap>) -> Result<T, String>,
     ) {
-        let Some(resource) = resource::of_kind("", crds::config_map::KIND) else { return };
+        let config_maps = self.store.catalog().of_kind("", crds::config_map::KIND);
+        let Some(resource) = config_maps else { return };
         let namespace = broker_defaults::NAMESPACE.to_owned();
         let record = self.store.get(&Key { resource, namespace, name: name.to_owned() });
         let version = record.as_ref().map_or(0, |record| record.version);
@@ -178,7 +174,9 @@ fn refusal(resource: &Resource, version: &str, subject: Subject, refused: &Refus
         Refused::Decode(error) if resource.is_custom() => {
             Refusal::Invalid { subject, causes: Cause::decode(error) }
         }
-        Refused::Decode(error) => Refusal::BadRequest(cannot_be_handled(resource, version, error)),
+        Refused::Decode(error) => {
+            Refusal::BadRequest(cannot_be_handled(resource.kind, version, error))
+        }
         Refused::Invalid(errors) if resource.is_custom() => Refusal::BadRequest(format!(
             "admission webhook \"{}\" denied the request: validation failed: {errors}",
             webhook(resource.group)
@@ -201,11 +199,6 @@ pub(crate) fn strict_error(problems: &[String]) -> String {
 }
 
 /// How Kubernetes refuses what does not decode.
-pub(crate) fn cannot_be_handled(
-    resource: &Resource,
-    version: &str,
-    reason: impl fmt::Display,
-) -> String {
-    let kind = resource.kind;
+pub(crate) fn cannot_be_handled(kind: &str, version: &str, reason: impl fmt::Display) -> String {
     format!("{kind} in version {version:?} cannot be handled as a {kind}: {reason}")
 }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::resource::{RESOURCES, Resource};
+use crds::resource::{Catalog, Resource};
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -51,7 +51,6 @@ struct Retry {
 }
 
 /// What the collector has to do.
-#[derive(Default)]
 struct Work {
     graph: Graph,
     dirty: HashSet<Id>,
@@ -67,9 +66,8 @@ pub(crate) async fn run(server: &Arc<ApiServer>, stop: CancellationToken) {
     }
     let tasks = TaskTracker::new();
     let (sender, mut seen) = mpsc::channel(QUEUE);
-    let mut work = Work::default();
-    for resource in RESOURCES {
-        work.unknown.insert((resource.group, resource.kind));
+    let mut work = Work::new(server.store().catalog());
+    for resource in server.store().catalog().iter() {
         let (store, sender, stop) = (Arc::clone(server.store()), sender.clone(), stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -135,6 +133,12 @@ async fn follow(store: &Store, resource: &'static Resource, sender: &mpsc::Sende
 }
 
 impl Work {
+    fn new(catalog: Catalog) -> Self {
+        let unknown = catalog.iter().map(|resource| (resource.group, resource.kind)).collect();
+        let (graph, dirty, retries) = (Graph::new(catalog), HashSet::new(), HashMap::new());
+        Self { graph, dirty, retries, unknown }
+    }
+
     fn take(&mut self, message: Seen) {
         match message {
             Seen::State(resource, records) => {
@@ -213,7 +217,6 @@ fn backoff(attempts: u32, luck: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use crds::resource;
     use serde_json::json;
 
     use super::*;
@@ -231,12 +234,13 @@ mod tests {
     #[tokio::test]
     async fn events_that_happened_long_ago_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("api.redb"), Options::default()).unwrap();
-        let checks = Checks { cesql: Box::new(|_| Ok(())), schedule: Box::new(|_, _| Ok(())) };
+        let path = dir.path().join("api.redb");
+        let store = Store::open(&path, Catalog::BUILTIN, Options::default()).unwrap();
+        let checks = Checks { cesql: Box::new(|_| Ok(())) };
         let (git_version, limits) = (String::new(), Limits::default());
         let server =
             ApiServer::new(Arc::clone(&store), Config { token: None, git_version, checks, limits });
-        let resource = resource::of_kind("", "Event").unwrap();
+        let resource = Catalog::BUILTIN.of_kind("", "Event").unwrap();
         let now = jiff::Timestamp::now().to_string();
         for (name, time) in [("old", "2020-01-01T00:00:00Z"), ("new", now.as_str())] {
             let key = Key { resource, namespace: "n".to_owned(), name: name.to_owned() };

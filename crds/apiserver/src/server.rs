@@ -13,6 +13,7 @@ mod protobuf;
 mod read;
 mod request;
 mod reviews;
+mod scale;
 mod seed;
 mod strategic;
 mod update;
@@ -36,7 +37,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, CesqlCheck, ScheduleCheck};
+use crate::admission::{Admission, CesqlCheck};
 use crate::garbage;
 use crate::status::Refusal;
 use crate::store::Store;
@@ -72,8 +73,6 @@ impl fmt::Debug for Config {
 pub struct Checks {
     /// Checks the syntax of CESQL; the reason if it is wrong.
     pub cesql: CesqlCheck,
-    /// Checks that a schedule in a time zone can be kept; the reason if not.
-    pub schedule: ScheduleCheck,
 }
 
 impl fmt::Debug for Checks {
@@ -137,15 +136,11 @@ struct Call {
 }
 
 impl ApiServer {
-    /// An API over that store.
+    /// An API over that store, whose kinds it serves.
     #[must_use]
     pub fn new(store: Arc<Store>, config: Config) -> Arc<Self> {
         Arc::new(Self {
-            admission: Admission::new(
-                Arc::clone(&store),
-                config.checks.cesql,
-                config.checks.schedule,
-            ),
+            admission: Admission::new(Arc::clone(&store), config.checks.cesql),
             store,
             git_version: config.git_version,
             token: config.token.map(|token| digest(token.as_bytes())),
@@ -211,11 +206,11 @@ impl ApiServer {
         match segments.as_slice() {
             ["api"] | ["apis"] | ["api" | "apis", _] | ["apis", _, _] => {
                 read_only(&method)?;
-                discovery::answer(&segments, &headers)
+                discovery::answer(self.store.catalog(), &segments, &headers)
             }
             ["openapi", rest @ ..] => {
                 read_only(&method)?;
-                openapi::answer(rest, &headers, &self.git_version)
+                openapi::answer(self.store.catalog(), rest, &headers, &self.git_version)
             }
             ["apis", group @ ("authorization.k8s.io" | "authentication.k8s.io"), "v1", kind] => {
                 if method != Method::POST {
@@ -227,11 +222,11 @@ impl ApiServer {
                 Ok(reviews::answer(group, kind, review)?.created().into_response())
             }
             ["api", version, rest @ ..] => {
-                let target = Target::parse("", version, rest)?;
+                let target = Target::parse(self.store.catalog(), "", version, rest)?;
                 self.objects(target, request).await
             }
             ["apis", group, version, rest @ ..] => {
-                let target = Target::parse(group, version, rest)?;
+                let target = Target::parse(self.store.catalog(), group, version, rest)?;
                 self.objects(target, request).await
             }
             _ => Err(Refusal::Unserved),

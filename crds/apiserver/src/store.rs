@@ -34,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use crds::resource::{RESOURCES, Resource};
+use crds::resource::{Catalog, Resource};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -48,7 +48,7 @@ use self::writer::{Request, Writer};
 /// What identifies an object. Two keys are equal when group, plural, namespace and name are.
 #[derive(Clone)]
 pub struct Key {
-    /// Its kind; one of [`RESOURCES`].
+    /// Its kind; one of the store's [catalog](Store::catalog).
     pub resource: &'static Resource,
     /// Its namespace; empty for objects in none.
     pub namespace: String,
@@ -239,6 +239,7 @@ pub struct Event {
 /// Objects on disk and in memory.
 #[derive(Debug)]
 pub struct Store {
+    catalog: Catalog,
     memory: Arc<Memory>,
     queue: Arc<Queue>,
     /// Why nothing can be written any more.
@@ -249,29 +250,25 @@ pub struct Store {
 impl Store {
     /// Opens or creates the file at `path`, a redb database, and its journal beside it, which is called the same but for its
     /// extension, `journal`. Loads every object into memory. The directory must be there. Its writer runs on a thread of its
-    /// own; this call blocks for the time of reading the files.
+    /// own; this call blocks for the time of reading the files. It serves the kinds of `catalog`.
     ///
     /// # Errors
     ///
     /// See [`OpenError`]; its text says what can be done.
-    pub fn open(path: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
-        Self::start(Disk::open(path)?, RESOURCES, options)
+    pub fn open(path: &Path, catalog: Catalog, options: Options) -> Result<Arc<Self>, OpenError> {
+        Self::start(Disk::open(path)?, catalog, options)
     }
 
-    /// The store in `disk`, of which it serves the kinds of `resources`.
-    fn start(
-        disk: Disk,
-        resources: &'static [Resource],
-        options: Options,
-    ) -> Result<Arc<Self>, OpenError> {
-        let contents = disk.load(resources)?;
+    /// The store in `disk`, of which it serves the kinds of `catalog`.
+    fn start(disk: Disk, catalog: Catalog, options: Options) -> Result<Arc<Self>, OpenError> {
+        let contents = disk.load(catalog)?;
         if !contents.unknown.is_empty() {
             tracing::warn!(
                 kinds = ?contents.unknown,
                 "the store holds objects of kinds that this program does not know; they are kept as they are"
             );
         }
-        let memory = Arc::new(Memory::new(resources, contents, options));
+        let memory = Arc::new(Memory::new(catalog, contents, options));
         let failure = Arc::new(OnceLock::new());
         let queue = Arc::new(Queue::new(options.queue));
         let path = disk.path().to_owned();
@@ -281,7 +278,13 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || writer.run(&taken))
             .map_err(|source| OpenError::Io { action: "start the writer of", path, source })?;
-        Ok(Arc::new(Self { memory, queue, failure, writer: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { catalog, memory, queue, failure, writer: Mutex::new(Some(thread)) }))
+    }
+
+    /// The kinds that it serves.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        self.catalog
     }
 
     /// The version of the last write; of a new store 1, since 0 means "any" to Kubernetes' clients.

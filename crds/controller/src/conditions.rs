@@ -2,7 +2,7 @@
 
 use crds::condition::{Condition, READY, Truth};
 
-/// The conditions of one object, each of which counts for `Ready`.
+/// The conditions of one object. Each counts for `Ready`, but those that are only mentioned.
 #[derive(Debug, Default)]
 pub(crate) struct Conditions(Vec<Condition>);
 
@@ -17,6 +17,20 @@ impl Conditions {
         self.0.push(Condition::new(kind, status).because(reason, message));
     }
 
+    /// It holds or does not, unless something was said of it already.
+    pub(crate) fn otherwise(&mut self, kind: &str, status: Truth, reason: &str, message: &str) {
+        if self.0.iter().all(|condition| condition.kind != kind) {
+            self.because(kind, status, reason, message);
+        }
+    }
+
+    /// It holds or does not, and does not count for `Ready`.
+    pub(crate) fn mention(&mut self, kind: &str, status: Truth, reason: &str, message: &str) {
+        let severity = if status == Truth::True { "Info" } else { "Warning" }.to_owned();
+        let condition = Condition::new(kind, status).because(reason, message);
+        self.0.push(Condition { severity, ..condition });
+    }
+
     /// It is what `other` is, as a Trigger repeats its Broker's readiness.
     pub(crate) fn like(&mut self, kind: &str, other: &Condition) {
         self.because(kind, other.status, &other.reason, &other.message);
@@ -26,8 +40,11 @@ impl Conditions {
     /// several the one that was said first, so the order of calls is the order of importance.
     pub(crate) fn finish(self) -> Vec<Condition> {
         let Self(mut conditions) = self;
-        let first = |status| conditions.iter().find(|condition| condition.status == status);
-        let unhappy = first(Truth::False).or_else(|| first(Truth::Unknown));
+        let mut counting = conditions.iter().filter(|condition| condition.severity.is_empty());
+        let mut counts = counting.clone();
+        let unhappy = counting
+            .find(|condition| condition.status == Truth::False)
+            .or_else(|| counts.find(|condition| condition.status == Truth::Unknown));
         let ready = unhappy.map_or_else(
             || Condition::new(READY, Truth::True),
             |why| Condition { kind: READY.to_owned(), ..why.clone() },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crds::object::Key;
 use dispatcher::Snapshot;
 use jiff::Timestamp;
-use sources::SourceSpec;
+use sources::Wanted;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::debounce::Debounce;
 use crate::kinds::WATCHED;
 use crate::observe::{Shared, observe};
-use crate::plan::{Config, Plan, Problems};
+use crate::plan::{Config, InForce, Plan};
 use crate::retry;
 use crate::write::{Writer, Writes, differing};
 
@@ -27,7 +27,7 @@ pub struct Published {
     /// For the dispatcher.
     pub snapshot: Snapshot,
     /// For the sources' runner.
-    pub sources: Vec<SourceSpec>,
+    pub sources: Vec<Wanted>,
     /// `namespace/name` of the sources that receive web hooks.
     pub hooks: Vec<String>,
     /// What a person should know: it is in force, but waits for something.
@@ -37,7 +37,7 @@ pub struct Published {
 /// What the data plane answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Brokers, Triggers and sources that could not be put in force, and why. Their statuses say so, and the same is
+    /// Brokers and Triggers that could not be put in force, and why. Their statuses say so, and the same is
     /// published again after a while.
     pub problems: Vec<(Key, String)>,
 }
@@ -47,8 +47,12 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Brings everything into force; answers once it is.
     fn apply(&self, published: Published) -> impl Future<Output = Applied> + Send;
 
-    /// Ends when the last answer of [`DataPlane::apply`] may no longer hold, as when a source failed that had begun to run.
-    /// Then the same is applied once more. The default never ends.
+    /// How the sources are doing. The default knows of none.
+    fn sources(&self) -> BTreeMap<sources::Key, sources::Status> {
+        BTreeMap::new()
+    }
+
+    /// Ends when [`DataPlane::sources`] has something else to say than the last time. The default never ends.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         pending()
     }
@@ -84,7 +88,7 @@ impl<P: DataPlane> Controller<P> {
         let shared = Shared::new();
         // Before the watches begin, so that their first word is not missed.
         let changes = shared.subscribe();
-        for watched in WATCHED {
+        for watched in WATCHED.iter() {
             let (client, shared) = (self.client.clone(), Arc::clone(&shared));
             tasks.spawn(observe(client, watched, shared, stop.clone()));
         }
@@ -99,7 +103,7 @@ impl<P: DataPlane> Controller<P> {
             wanted,
             synced: Some(synced),
             in_force: None,
-            problems: Problems::new(),
+            told: InForce::default(),
             failures: 0,
             again: None,
         };
@@ -115,10 +119,11 @@ struct Rounds<P> {
     wanted: watch::Sender<Arc<Writes>>,
     synced: Option<oneshot::Sender<()>>,
     in_force: Option<Published>,
-    problems: Problems,
+    /// What the data plane said.
+    told: InForce,
     /// Rounds in a row after which there were problems.
     failures: u32,
-    /// When the same is published again, because of these or because the data plane asked for it.
+    /// When the same is published again because of these.
     again: Option<Instant>,
 }
 
@@ -142,7 +147,7 @@ impl<P: DataPlane> Rounds<P> {
         // The sender is kept by `self.shared`, so waiting for changes cannot fail.
         tokio::select! {
             _ = changes.changed() => {}
-            () = self.plane.changed(), if self.in_force.is_some() => self.again = Some(Instant::now()),
+            () = self.plane.changed(), if self.in_force.is_some() => {}
             () = again => {}
         }
         let first = Instant::now();
@@ -158,7 +163,8 @@ impl<P: DataPlane> Rounds<P> {
 
     async fn round(&mut self) {
         let Some(world) = self.shared.world() else { return };
-        let mut plan = Plan::make(&world, &self.config, &self.problems);
+        self.told.sources = self.plane.sources();
+        let mut plan = Plan::make(&world, &self.config, &self.told);
         let published = Published {
             snapshot: std::mem::take(&mut plan.snapshot),
             sources: std::mem::take(&mut plan.sources),
@@ -167,10 +173,10 @@ impl<P: DataPlane> Rounds<P> {
         };
         let asked = self.again.is_some_and(|due| due <= Instant::now());
         if asked || self.in_force.as_ref() != Some(&published) {
-            let before = std::mem::take(&mut self.problems);
+            let before = self.told.clone();
             self.apply(published).await;
-            if self.problems != before {
-                plan = Plan::make(&world, &self.config, &self.problems);
+            if self.told != before {
+                plan = Plan::make(&world, &self.config, &self.told);
             }
         }
         if self.synced.take().is_some_and(|synced| synced.send(()).is_err()) {
@@ -190,6 +196,6 @@ impl<P: DataPlane> Rounds<P> {
         self.failures = if problems.is_empty() { 0 } else { self.failures.saturating_add(1) };
         self.again = (self.failures > 0)
             .then(|| Instant::now() + retry::wait(self.failures, fastrand::f64()));
-        self.problems = problems;
+        self.told = InForce { problems, sources: self.plane.sources() };
     }
 }

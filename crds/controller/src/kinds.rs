@@ -1,9 +1,11 @@
-//! What is watched. A new kind is a line in [`WATCHED`], and a table in the world if more than its address counts.
+//! What is watched: the kinds of the mesh, those of all sources, and what else can be sent to.
+
+use std::sync::LazyLock;
 
 use kube::core::ApiResource;
 
 /// A kind that is watched.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) group: &'static str,
     pub(crate) version: &'static str,
@@ -14,12 +16,11 @@ pub(crate) struct Watched {
 }
 
 /// What is kept of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Keep {
     Broker,
     Trigger,
-    PingSource,
-    GitHubSource,
+    Source(&'static sources::Kind),
     Secret,
     ConfigMap,
     /// Where it is reached and whether it is ready.
@@ -36,25 +37,14 @@ pub(crate) enum Need {
 }
 
 /// Every kind that is watched.
-pub(crate) static WATCHED: &[Watched] = &[
-    eventing("Broker", "brokers", Keep::Broker),
-    eventing("Trigger", "triggers", Keep::Trigger),
-    Watched {
-        group: "sources.knative.dev",
-        version: "v1",
-        kind: "PingSource",
-        plural: "pingsources",
-        keep: Keep::PingSource,
-        need: Need::IfServed,
-    },
-    Watched {
-        group: "sources.knative.dev",
-        version: "v1alpha1",
-        kind: "GitHubSource",
-        plural: "githubsources",
-        keep: Keep::GitHubSource,
-        need: Need::IfServed,
-    },
+pub(crate) static WATCHED: LazyLock<Vec<Watched>> = LazyLock::new(|| {
+    OWN.into_iter().chain(sources::ALL.iter().map(source)).chain(OTHERS).collect()
+});
+
+const OWN: [Watched; 2] =
+    [eventing("Broker", "brokers", Keep::Broker), eventing("Trigger", "triggers", Keep::Trigger)];
+
+const OTHERS: [Watched; 7] = [
     core("Secret", "secrets", Keep::Secret, Need::Always),
     core("ConfigMap", "configmaps", Keep::ConfigMap, Need::Always),
     core("Service", "services", Keep::Address, Need::IfServed),
@@ -67,6 +57,19 @@ pub(crate) static WATCHED: &[Watched] = &[
 const fn eventing(kind: &'static str, plural: &'static str, keep: Keep) -> Watched {
     let (group, version) = ("eventing.knative.dev", "v1");
     Watched { group, version, kind, plural, keep, need: Need::Always }
+}
+
+/// In the version that it is stored in.
+fn source(kind: &'static sources::Kind) -> Watched {
+    let resource = kind.resource();
+    Watched {
+        group: resource.group,
+        version: resource.versions.first().map_or("v1", |version| version.name),
+        kind: kind.name,
+        plural: resource.plural,
+        keep: Keep::Source(kind),
+        need: Need::IfServed,
+    }
 }
 
 const fn core(kind: &'static str, plural: &'static str, keep: Keep, need: Need) -> Watched {
@@ -106,6 +109,7 @@ pub(crate) fn find(group: &str, kind: &str) -> Option<&'static Watched> {
 
 /// The kind whose status is written, by the kind's name alone: none of these share it.
 pub(crate) fn planned(kind: &str) -> Option<&'static Watched> {
-    let ours = [Keep::Broker, Keep::Trigger, Keep::PingSource, Keep::GitHubSource];
-    WATCHED.iter().find(|watched| watched.kind == kind && ours.contains(&watched.keep))
+    let ours =
+        |watched: &&Watched| matches!(watched.keep, Keep::Broker | Keep::Trigger | Keep::Source(_));
+    WATCHED.iter().filter(ours).find(|watched| watched.kind == kind)
 }

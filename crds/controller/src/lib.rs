@@ -11,9 +11,8 @@
 //! - `observe`, `write`, `controller`: the thin shell that talks to the API server.
 //! - [`leader`]: one controller of several.
 //!
-//! What this crate does not do: keep or deliver events, serve an API, or check what users write (admission does). It sets no
-//! finalizers: nothing outside the mesh has to be undone yet when an object goes. The first kind for which that changes is
-//! the GitHub source, once the mesh makes its webhooks.
+//! What this crate does not do: keep or deliver events, serve an API, or check what users write (admission does). It sets a
+//! finalizer on those sources alone that make something upstream, as a web hook, which has to be removed before they go.
 
 mod address;
 mod conditions;
@@ -34,7 +33,7 @@ mod write;
 pub use controller::{Applied, Controller, DataPlane, Published};
 pub use filter::filter;
 pub use notice::Notice;
-pub use plan::{Config, Plan, Problems};
+pub use plan::{Config, FINALIZER, InForce, Plan};
 pub use world::{Refused, World};
 
 #[cfg(test)]

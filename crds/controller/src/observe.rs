@@ -214,6 +214,6 @@ fn failed(watched: &'static Watched, shared: &Shared, error: &watcher::Error) ->
 fn may_be_absent(watched: &Watched, error: &watcher::Error) -> bool {
     let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
     // Without the permission to see foreign kinds they have no address; a source must not be forgotten for that.
-    let denied = status.code == 403 && watched.keep == Keep::Address;
+    let denied = status.code == 403 && matches!(watched.keep, Keep::Address);
     watched.need == Need::IfServed && (status.code == 404 || denied)
 }

@@ -12,7 +12,7 @@ use crds::meta::ObjectMeta;
 use crds::object::Key;
 use crds::{broker, broker_defaults, ping_defaults};
 use dispatcher::Snapshot;
-use sources::SourceSpec;
+use sources::Wanted;
 
 use crate::address::{self, Resolved};
 use crate::conditions::Conditions;
@@ -26,8 +26,17 @@ mod trigger;
 /// Bytes a broker may keep when it does not say: a laptop's disk survives it, and at 1 KB an event it is a million of them.
 const DEFAULT_BUDGET: u64 = 1 << 30;
 
-/// What the data plane could not put in force, and why.
-pub type Problems = BTreeMap<Key, String>;
+/// On a source: something of it stays upstream until the mesh has removed it.
+pub const FINALIZER: &str = "weft.dev/upstream";
+
+/// What the data plane says of what is in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InForce {
+    /// What could not be put in force, and why.
+    pub problems: BTreeMap<Key, String>,
+    /// How the sources are doing.
+    pub sources: BTreeMap<sources::Key, sources::Status>,
+}
 
 /// What the controller needs to know of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,23 +67,25 @@ pub struct Plan {
     /// For the dispatcher.
     pub snapshot: Snapshot,
     /// For the sources' runner.
-    pub sources: Vec<SourceSpec>,
+    pub sources: Vec<Wanted>,
     /// `namespace/name` of the sources that receive web hooks.
     pub hooks: Vec<String>,
     /// What a person should know: it is in force, but waits for something.
     pub notes: Vec<String>,
     /// The status of every object that is ours, without times.
     pub statuses: BTreeMap<Key, Status>,
+    /// Which objects must have the [`FINALIZER`], and which must not. Others are as they should be.
+    pub finalizers: BTreeMap<Key, bool>,
     /// What became ready, or stopped being so, with these statuses.
     pub events: Vec<Notice>,
 }
 
 impl Plan {
-    /// Plans for `world`. `problems` are what the data plane could not put in force of the same plan; they change statuses
-    /// only.
+    /// Plans for `world`. `in_force` is what the data plane says of the plan before; it changes statuses, and lets go what is
+    /// being deleted.
     #[must_use]
-    pub fn make(world: &World, config: &Config, problems: &Problems) -> Self {
-        let mut planner = Planner { world, config, problems, plan: Self::default() };
+    pub fn make(world: &World, config: &Config, in_force: &InForce) -> Self {
+        let mut planner = Planner { world, config, in_force, plan: Self::default() };
         for (name, _) in world.config_maps.alive() {
             planner.config_map(name);
         }
@@ -82,11 +93,8 @@ impl Plan {
         for (name, held) in world.brokers.alive() {
             planner.broker(name, held);
         }
-        for (name, held) in world.githubs.alive() {
-            planner.github(name, held);
-        }
-        for (name, held) in world.pings.alive() {
-            planner.ping(name, held);
+        for (kind, name, held) in world.sources() {
+            planner.source(kind, name, held);
         }
         for (name, held) in world.triggers.alive() {
             planner.trigger(name, held);
@@ -99,7 +107,7 @@ impl Plan {
 struct Planner<'a> {
     world: &'a World,
     config: &'a Config,
-    problems: &'a Problems,
+    in_force: &'a InForce,
     plan: Plan,
 }
 
@@ -134,7 +142,7 @@ impl Planner<'_> {
         });
         let key = key(broker::KIND, &broker.metadata);
         let mut conditions = Conditions::default();
-        match (self.problems.get(&key), held.unread()) {
+        match (self.in_force.problems.get(&key), held.unread()) {
             (Some(problem), _) => {
                 conditions.because(condition::INGRESS_READY, Truth::False, "NotInForce", problem);
             }

@@ -9,6 +9,9 @@ pub(crate) fn renewed(old: Option<&Status>, planned: &Status, now: &str) -> Opti
     let mut new = planned.clone();
     if let Some(old) = old {
         new.annotations.clone_from(&old.annotations);
+        for (field, value) in &old.facts {
+            new.facts.entry(field.clone()).or_insert_with(|| value.clone());
+        }
     }
     for condition in &mut new.conditions {
         let before = old.and_then(|old| old.condition(&condition.kind));

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use crds::broker::Broker;
 use crds::broker_defaults::BrokerDefaults;
 use crds::condition::{Condition, READY, Status, Truth};
-use crds::github_source::GitHubSource;
+use crds::config_map::ConfigMap;
 use crds::meta::ObjectMeta;
-use crds::ping_source::PingSource;
 use crds::secret::Secret;
 use crds::trigger::Trigger;
 use serde::Deserialize;
@@ -27,10 +26,10 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct World {
     pub(crate) brokers: Table<Broker>,
     pub(crate) triggers: Table<Trigger>,
-    pub(crate) pings: Table<PingSource>,
-    pub(crate) githubs: Table<GitHubSource>,
+    /// By kind.
+    pub(crate) sources: BTreeMap<&'static str, Table<sources::Object>>,
     pub(crate) secrets: Table<Secret>,
-    pub(crate) config_maps: Table<Bare>,
+    pub(crate) config_maps: Table<ConfigMap>,
     /// By group and kind; what the server does not serve is not there.
     pub(crate) others: BTreeMap<(&'static str, &'static str), Table<Addressed>>,
 }
@@ -111,7 +110,9 @@ impl<T> Default for Table<T> {
 }
 
 /// What a table can hold.
-pub(crate) trait Kept: DeserializeOwned + Default + Clone + PartialEq {
+pub(crate) trait Kept: Default + Clone + PartialEq {
+    /// Reads it, without its status.
+    fn read(value: &Value) -> serde_json::Result<Self>;
     fn metadata(&self) -> &ObjectMeta;
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     /// Sets the status, which is read by itself: what stands there is no mistake of the user's.
@@ -152,13 +153,23 @@ impl World {
         Ok(())
     }
 
+    /// Every source, also those that are being deleted, by kind and name.
+    pub(crate) fn sources(
+        &self,
+    ) -> impl Iterator<Item = (&'static sources::Kind, &Name, &Held<sources::Object>)> {
+        sources::ALL.iter().flat_map(|kind| {
+            let table = self.sources.get(kind.name);
+            let every = table.into_iter().flat_map(|table| table.0.iter());
+            every.map(move |(name, held)| (kind, name, held.as_ref()))
+        })
+    }
+
     /// Applies a change; answers whether it made a difference.
     pub(crate) fn change(&mut self, watched: &'static Watched, change: Change) -> bool {
         match watched.keep {
             Keep::Broker => self.brokers.apply(change),
             Keep::Trigger => self.triggers.apply(change),
-            Keep::PingSource => self.pings.apply(change),
-            Keep::GitHubSource => self.githubs.apply(change),
+            Keep::Source(kind) => self.sources.entry(kind.name).or_default().apply(change),
             Keep::Secret => self.secrets.apply(wanted(change)),
             Keep::ConfigMap => self.config_maps.apply(change),
             Keep::Address => {
@@ -173,8 +184,9 @@ impl World {
         match watched.keep {
             Keep::Broker => self.brokers.get(name).map(|held| &held.object.metadata),
             Keep::Trigger => self.triggers.get(name).map(|held| &held.object.metadata),
-            Keep::PingSource => self.pings.get(name).map(|held| &held.object.metadata),
-            Keep::GitHubSource => self.githubs.get(name).map(|held| &held.object.metadata),
+            Keep::Source(kind) => {
+                self.sources.get(kind.name)?.any(name).map(|held| &held.object.metadata)
+            }
             Keep::Secret | Keep::ConfigMap | Keep::Address => None,
         }
     }
@@ -184,8 +196,7 @@ impl World {
         match watched.keep {
             Keep::Broker => self.brokers.get(name)?.object.status.as_ref(),
             Keep::Trigger => self.triggers.get(name)?.object.status.as_ref(),
-            Keep::PingSource => self.pings.get(name)?.object.status.as_ref(),
-            Keep::GitHubSource => self.githubs.get(name)?.object.status.as_ref(),
+            Keep::Source(kind) => self.sources.get(kind.name)?.any(name)?.object.status.as_ref(),
             Keep::Secret | Keep::ConfigMap | Keep::Address => None,
         }
     }
@@ -210,6 +221,11 @@ impl<T: Kept> Table<T> {
     /// The object of that name, unless it is being deleted: then it counts as gone.
     pub(crate) fn get(&self, name: &Name) -> Option<&Held<T>> {
         self.0.get(name).map(Arc::as_ref).filter(|held| is_alive(held))
+    }
+
+    /// The object of that name, also while it is being deleted.
+    pub(crate) fn any(&self, name: &Name) -> Option<&Held<T>> {
+        self.0.get(name).map(Arc::as_ref)
     }
 
     /// Every object that is not being deleted, by name.
@@ -259,7 +275,7 @@ impl<T: Kept> Table<T> {
     }
 }
 
-fn is_alive<T: Kept>(held: &Held<T>) -> bool {
+pub(crate) fn is_alive<T: Kept>(held: &Held<T>) -> bool {
     held.object.metadata().deletion_timestamp.is_none()
 }
 
@@ -316,7 +332,7 @@ fn without_nulls(value: &mut Value, depth: usize) {
 
 fn read<T: Kept>(mut value: Value, known: Option<&Held<T>>) -> Held<T> {
     let status = value.as_object_mut().and_then(|map| map.remove("status"));
-    let mut held = match T::deserialize(&value) {
+    let mut held = match T::read(&value) {
         Ok(object) => Held { object, form: Form::Current },
         Err(error) => unreadable(&value, known, error.to_string()),
     };
@@ -342,13 +358,6 @@ fn unreadable<T: Kept>(value: &Value, known: Option<&Held<T>>, why: String) -> H
     };
     *held.object.metadata_mut() = metadata.unwrap_or_else(named);
     held
-}
-
-/// An object of which only the name counts.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Bare {
-    pub(crate) metadata: ObjectMeta,
 }
 
 /// An object of which only the address and the readiness count.
@@ -379,8 +388,13 @@ pub(crate) fn reported(metadata: &ObjectMeta, status: Option<&Status>) -> Condit
 }
 
 macro_rules! kept {
-    ($($kind:ty: $status:expr, $complete:expr, $rescue:expr;)+) => {$(
+    ($($kind:ty: $read:expr, $status:expr, $complete:expr, $rescue:expr;)+) => {$(
         impl Kept for $kind {
+            fn read(value: &Value) -> serde_json::Result<Self> {
+                let read: fn(&Value) -> serde_json::Result<Self> = $read;
+                read(value)
+            }
+
             fn metadata(&self) -> &ObjectMeta {
                 &self.metadata
             }
@@ -408,13 +422,32 @@ macro_rules! kept {
 }
 
 kept! {
-    Broker: |broker, value| broker.status = status(value), as_admitted, |_| Self::default();
-    Trigger: |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
-    PingSource: |source, value| source.status = status(value), PingSource::defaults, |_| Self::default();
-    GitHubSource: |source, value| source.status = status(value), GitHubSource::defaults, |_| Self::default();
-    Secret: |_, _| {}, Secret::defaults, |_| Self::default();
-    Bare: |_, _| {}, |_| {}, |_| Self::default();
-    Addressed: |object, value| object.status = status(value), |_| {}, |_| Self::default();
+    Broker: deserialized, |broker, value| broker.status = status(value), as_admitted, |_| Self::default();
+    Trigger: deserialized, |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
+    sources::Object: source, |source, value| source.status = status(value), |_| {}, |_| Self::default();
+    Secret: deserialized, |_, _| {}, Secret::defaults, |_| Self::default();
+    ConfigMap: certificates, |_, _| {}, |_| {}, |_| Self::default();
+    Addressed: deserialized, |object, value| object.status = status(value), |_| {}, |_| Self::default();
+}
+
+fn deserialized<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+    T::deserialize(value)
+}
+
+/// A `ConfigMap` with nothing but certificates: sources refer to no other values, and there may be thousands of them.
+fn certificates(value: &Value) -> serde_json::Result<ConfigMap> {
+    let mut map = ConfigMap::deserialize(value)?;
+    map.data.retain(|_, text| text.trim_start().starts_with("-----BEGIN "));
+    map.binary_data.clear();
+    Ok(map)
+}
+
+/// A source of the kind that it says it is. What was watched says so.
+fn source(value: &Value) -> serde_json::Result<sources::Object> {
+    let name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = sources::ALL.iter().find(|kind| kind.name == name);
+    let unknown = || serde::de::Error::custom(format_args!("{name:?} is no kind of source"));
+    kind.ok_or_else(unknown).and_then(|kind| (kind.read)(value))
 }
 
 /// A cluster may have no admission of ours: a Broker that names no class is ours then, as it would be with it.

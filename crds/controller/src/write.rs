@@ -1,4 +1,4 @@
-//! Writes statuses, and Events about them: as many at once as a server bears, each object again until it succeeds.
+//! Writes statuses and finalizers, and Events about them: as many at once as a server bears, each object again until it succeeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::condition::Status;
+use crds::meta::ObjectMeta;
 use crds::object::Key;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kinds::{self, Watched};
 use crate::notice::Notice;
 use crate::observe::{Shared, value};
-use crate::plan::Plan;
+use crate::plan::{FINALIZER, Plan};
 use crate::recorder::{Emission, Recorder};
 use crate::retry::Retries;
 use crate::status;
@@ -35,14 +36,23 @@ const EVENTS: usize = 32;
 /// How long one may take; a server that does not answer is tried again like one that refuses.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The status of one object, to be written.
+/// What is to be written of one object.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     watched: &'static Watched,
     version: String,
-    status: Status,
     patch: Value,
-    notice: Option<Notice>,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Status {
+        status: Box<Status>,
+        notice: Option<Notice>,
+    },
+    /// They come before the status: what depends on them waits.
+    Finalizers(Vec<String>),
 }
 
 /// What is to be written, all of it.
@@ -63,9 +73,28 @@ pub(crate) fn differing(world: &World, plan: &Plan, now: Timestamp) -> Writes {
         let version = metadata.resource_version.clone();
         let patch = status::patch(old, &new, &version);
         let notice = notices.get(key).map(|notice| (*notice).clone());
-        writes.insert(key.clone(), Write { watched, version, status: new, patch, notice });
+        let what = What::Status { status: Box::new(new), notice };
+        writes.insert(key.clone(), Write { watched, version, patch, what });
+    }
+    for (key, wanted) in &plan.finalizers {
+        let Some(watched) = kinds::planned(key.kind) else { continue };
+        let name = Name::new(key.namespace.as_str(), key.name.as_str());
+        let Some(metadata) = world.metadata(watched, &name) else { continue };
+        writes.insert(key.clone(), finalizers(watched, metadata, *wanted));
     }
     writes
+}
+
+/// Adds ours, or takes it away; those of others stay.
+fn finalizers(watched: &'static Watched, metadata: &ObjectMeta, wanted: bool) -> Write {
+    let mut finalizers = metadata.finalizers.clone();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if wanted {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let version = metadata.resource_version.clone();
+    let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
+    Write { watched, version, patch, what: What::Finalizers(finalizers) }
 }
 
 /// How a write ended.
@@ -173,7 +202,7 @@ impl Writer {
         if is_kept(write, &value) {
             self.retries.succeeded(key, Instant::now(), fastrand::f64());
         } else {
-            tracing::warn!(object = %key, "the server keeps another status than was written");
+            tracing::warn!(object = %key, "the server keeps something else than was written");
             self.retries.failed(key.clone(), None, Instant::now(), fastrand::f64());
         }
         self.shared.confirm(write.watched, value);
@@ -188,7 +217,10 @@ impl Writer {
             Outcome::Written(object) => {
                 self.wrote = true;
                 self.written(key, &write, &object);
-                let notice = write.notice.as_ref();
+                let notice = match &write.what {
+                    What::Status { notice, .. } => notice.as_ref(),
+                    What::Finalizers(_) => None,
+                };
                 emission = notice.and_then(|n| self.recorder.record(n, now, Timestamp::now()));
             }
             Outcome::Conflict => {
@@ -197,7 +229,7 @@ impl Writer {
             }
             Outcome::Gone => self.retries.gone(key),
             Outcome::Failed(error) => {
-                tracing::warn!(object = %key, error, "its status cannot be written; tried again later");
+                tracing::warn!(object = %key, error, "it cannot be written; tried again later");
                 self.retries.failed(key.clone(), None, now, fastrand::f64());
             }
         }
@@ -215,8 +247,17 @@ impl Writer {
 
 /// Whether the server keeps what was written.
 fn is_kept(write: &Write, object: &Value) -> bool {
-    let kept = object.get("status").cloned().unwrap_or_default();
-    serde_json::from_value::<Status>(kept).is_ok_and(|kept| kept == write.status)
+    match &write.what {
+        What::Status { status, .. } => {
+            let kept = object.get("status").cloned().unwrap_or_default();
+            serde_json::from_value::<Status>(kept).is_ok_and(|kept| kept == **status)
+        }
+        What::Finalizers(finalizers) => {
+            let kept = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+            let kept = kept.into_iter().flatten().filter_map(Value::as_str);
+            kept.eq(finalizers.iter().map(String::as_str))
+        }
+    }
 }
 
 async fn at(due: Option<Instant>) {
@@ -231,7 +272,13 @@ async fn send(client: kube::Client, key: Key, write: Write) -> (Key, Write, Outc
     let api: Api<DynamicObject> = Api::namespaced_with(client, &key.namespace, &resource);
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(&write.patch);
-    let sent = tokio::time::timeout(TIMEOUT, api.patch_status(&key.name, &params, &patch)).await;
+    let sent = async {
+        match write.what {
+            What::Status { .. } => api.patch_status(&key.name, &params, &patch).await,
+            What::Finalizers(_) => api.patch(&key.name, &params, &patch).await,
+        }
+    };
+    let sent = tokio::time::timeout(TIMEOUT, sent).await;
     let outcome = match sent {
         Ok(Ok(object)) => Outcome::Written(Box::new(object)),
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Outcome::Conflict,

@@ -1,37 +1,24 @@
-//! What admission asks of each kind: to fill in, to check, and to check against what it replaces.
+//! What admission asks of the kinds of this crate.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+use super::Kind;
 use crate::FieldErrors;
 use crate::broker::Broker;
 use crate::config_map::ConfigMap;
 use crate::custom_resource_definition::CustomResourceDefinition;
 use crate::event::Event;
-use crate::github_source::GitHubSource;
 use crate::lease::Lease;
+use crate::meta::ObjectMeta;
 use crate::namespace::Namespace;
 use crate::object::Rules;
-use crate::ping_source::PingSource;
 use crate::secret::Secret;
 use crate::service_account::ServiceAccount;
 use crate::trigger::Trigger;
 
-/// A kind that is served.
-pub(super) trait Kind: Serialize + DeserializeOwned {
-    /// Fills in what the user left out.
-    fn defaults(&mut self, rules: &Rules<'_>);
-
-    /// What is wrong with it.
-    fn validate(&self, rules: &Rules<'_>) -> FieldErrors;
-
-    /// What cannot change from `old`.
-    fn validate_update(&self, _old: &Self) -> FieldErrors {
-        FieldErrors::new()
-    }
-}
-
 impl Kind for Broker {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     fn defaults(&mut self, rules: &Rules<'_>) {
         self.defaults(rules.broker_defaults);
     }
@@ -46,6 +33,10 @@ impl Kind for Broker {
 }
 
 impl Kind for Trigger {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     fn defaults(&mut self, _: &Rules<'_>) {
         self.defaults();
     }
@@ -59,17 +50,11 @@ impl Kind for Trigger {
     }
 }
 
-impl Kind for PingSource {
-    fn defaults(&mut self, _: &Rules<'_>) {
-        self.defaults();
-    }
-
-    fn validate(&self, rules: &Rules<'_>) -> FieldErrors {
-        self.validate(rules.schedule, rules.ping_defaults)
-    }
-}
-
 impl Kind for Namespace {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     // What a Namespace has without being asked is the server's to write.
     fn defaults(&mut self, _: &Rules<'_>) {}
 
@@ -79,6 +64,10 @@ impl Kind for Namespace {
 }
 
 impl Kind for CustomResourceDefinition {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     fn defaults(&mut self, _: &Rules<'_>) {}
 
     fn validate(&self, _: &Rules<'_>) -> FieldErrors {
@@ -87,6 +76,10 @@ impl Kind for CustomResourceDefinition {
 }
 
 impl Kind for ConfigMap {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     fn defaults(&mut self, _: &Rules<'_>) {
         self.defaults();
     }
@@ -101,6 +94,10 @@ impl Kind for ConfigMap {
 }
 
 impl Kind for Secret {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
     fn defaults(&mut self, _: &Rules<'_>) {
         self.defaults();
     }
@@ -118,6 +115,10 @@ impl Kind for Secret {
 macro_rules! plain {
     ($($kind:ty),*) => {
         $(impl Kind for $kind {
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
             fn defaults(&mut self, _: &Rules<'_>) {
                 self.defaults();
             }
@@ -129,4 +130,4 @@ macro_rules! plain {
     };
 }
 
-plain!(GitHubSource, Event, ServiceAccount, Lease);
+plain!(Event, ServiceAccount, Lease);

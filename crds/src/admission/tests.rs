@@ -4,7 +4,12 @@ use serde_json::json;
 use super::*;
 use crate::broker_defaults::BrokerDefaults;
 use crate::ping_defaults::PingDefaults;
-use crate::resource::{RESOURCES, definition, of_kind};
+use crate::resource::definition;
+use crate::source::tests::CATALOG;
+
+fn of_kind(group: &str, kind: &str) -> Option<&'static Resource> {
+    CATALOG.of_kind(group, kind)
+}
 
 #[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
 fn decide(object: Value, operation: Operation<'_>) -> Result<Admitted, Refused> {
@@ -13,8 +18,8 @@ fn decide(object: Value, operation: Operation<'_>) -> Result<Admitted, Refused> 
     let resource = of_kind(group, object["kind"].as_str().unwrap()).unwrap();
     let defaults = BrokerDefaults::builtin();
     let rules = Rules {
+        catalog: CATALOG,
         cesql: &|_| Ok(()),
-        schedule: &|_, _| Ok(()),
         broker_defaults: &defaults,
         ping_defaults: PingDefaults::default(),
     };
@@ -32,14 +37,9 @@ fn trigger() -> Value {
 /// A good object of each kind, without what is filled in.
 fn good(resource: &Resource) -> Value {
     let mut object = match resource.kind {
-        "CustomResourceDefinition" => definition(&RESOURCES[0]),
+        "CustomResourceDefinition" => definition(CATALOG.iter().next().unwrap()),
         "Trigger" => trigger(),
-        "PingSource" => json!({"spec": {"sink": {"uri": "http://s/"}}}),
-        "GitHubSource" => {
-            let token = json!({"secretKeyRef": {"name": "s", "key": "k"}});
-            json!({"spec": {"ownerAndRepository": "a/b", "eventTypes": ["push"], "accessToken": token,
-                "secretToken": token, "sink": {"uri": "http://s/"}}})
-        }
+        "TickSource" => json!({"spec": {"sink": {"uri": "http://s/"}}}),
         "Event" => json!({"involvedObject": {"namespace": "n", "name": "x"}}),
         _ => json!({}),
     };
@@ -56,7 +56,7 @@ fn good(resource: &Resource) -> Value {
 
 #[test]
 fn every_kind_is_admitted_and_once_defaulted_not_changed_again() {
-    for resource in RESOURCES {
+    for resource in CATALOG.iter() {
         let object = good(resource);
         let once = decide(object, Operation::Create).expect(resource.kind);
         assert!(once.unknown.is_empty(), "{}: {:?}", resource.kind, once.unknown);
@@ -156,8 +156,8 @@ fn an_object_of_another_kind_or_version_is_refused() {
         let resource = of_kind("eventing.knative.dev", "Trigger").unwrap();
         let defaults = BrokerDefaults::builtin();
         let rules = Rules {
+            catalog: CATALOG,
             cesql: &|_| Ok(()),
-            schedule: &|_, _| Ok(()),
             broker_defaults: &defaults,
             ping_defaults: PingDefaults::default(),
         };
@@ -172,18 +172,18 @@ fn an_object_of_another_kind_or_version_is_refused() {
 }
 
 #[test]
-fn both_versions_of_a_ping_source_have_one_shape() {
+fn the_versions_of_a_kind_have_one_shape() {
     let source = |version: &str| {
         let mut object = json!({
-            "kind": "PingSource", "metadata": {"name": "p", "namespace": "n"},
+            "kind": "TickSource", "metadata": {"name": "t", "namespace": "n"},
             "spec": {"data": "x", "sink": {"uri": "http://s/"}},
         });
         object["apiVersion"] = format!("sources.knative.dev/{version}").into();
         decide(object, Operation::Create).unwrap().object
     };
-    let resource = of_kind("sources.knative.dev", "PingSource").unwrap();
-    let mut converted = source("v1beta2");
-    assert_eq!(converted["apiVersion"], "sources.knative.dev/v1beta2");
+    let resource = of_kind("sources.knative.dev", "TickSource").unwrap();
+    let mut converted = source("v1beta1");
+    assert_eq!(converted["apiVersion"], "sources.knative.dev/v1beta1");
     resource.convert(&mut converted, "v1");
     assert_eq!(converted, source("v1"));
 }
@@ -229,12 +229,12 @@ proptest! {
     /// Whatever a client sends is refused or kept, and what was kept can be written again as it is.
     #[test]
     fn hostile_objects_are_refused_or_kept(
-        index in 0..RESOURCES.len(),
+        index in 0..CATALOG.iter().count(),
         field in prop::sample::select(&["spec", "metadata", "data", "status", "involvedObject", "other"][..]),
         value in anything(),
         replace in any::<bool>(),
     ) {
-        let good = good(&RESOURCES[index]);
+        let good = good(CATALOG.iter().nth(index).unwrap());
         let mut object = good.clone();
         match (&mut object[field], value) {
             (Value::Object(known), Value::Object(new)) if !replace => known.extend(new),

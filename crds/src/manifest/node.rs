@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use crate::object::SUPPORTED;
+use crate::resource::Catalog;
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,13 +146,13 @@ impl Node {
 
     /// Whether it is what `kubectl get -o yaml` writes about several objects (`List`), or what a server answers
     /// (`BrokerList`).
-    pub(super) fn is_list_of_objects(&self) -> bool {
+    pub(super) fn is_list_of_objects(&self, catalog: Catalog) -> bool {
         let (Some(version), Some(kind)) = (self.text("apiVersion"), self.text("kind")) else {
             return false;
         };
         match kind.strip_suffix("List") {
             Some("") => version == "v1",
-            Some(kind) => SUPPORTED.contains(&(version, kind)),
+            Some(kind) => catalog.supports(version, kind),
             None => false,
         }
     }

@@ -1,7 +1,9 @@
 //! Loading files: what is read, and the exact place and words of every kind of mistake.
 
 use super::*;
-use crate::broker;
+use crate::broker::{self, Broker};
+use crate::source::tests::CATALOG;
+use crate::trigger::Trigger;
 
 fn cesql(expression: &str) -> Result<(), String> {
     if expression.contains("= =") { Err("an operand is expected".to_owned()) } else { Ok(()) }
@@ -10,8 +12,8 @@ fn cesql(expression: &str) -> Result<(), String> {
 fn load_files(files: &[(&str, &str)]) -> Result<Vec<Located>, ManifestErrors> {
     let files: Vec<_> = files.iter().map(|(name, text)| File { name, text }).collect();
     let rules = Rules {
+        catalog: CATALOG,
         cesql: &cesql,
-        schedule: &|_, _| Ok(()),
         broker_defaults: &BrokerDefaults::builtin(),
         ping_defaults: PingDefaults::default(),
     };
@@ -48,7 +50,7 @@ fn several_documents_become_objects_with_defaults() {
     assert_eq!(broker.object.key().to_string(), "Broker default/default");
     assert_eq!(broker.place.to_string(), "mesh.yaml:3:1");
     assert_eq!(trigger.place.to_string(), "mesh.yaml:9:1");
-    let Object::Trigger(trigger) = &trigger.object else { panic!("{trigger:?}") };
+    let trigger = trigger.object.downcast_ref::<Trigger>().unwrap();
     assert!(trigger.spec.filter.is_some());
 }
 
@@ -279,9 +281,8 @@ fn aliases_and_merges_are_resolved() {
         "{text}---\n{BROKER}spec:\n  delivery:\n    <<: {{retry: 3, format: json}}\n    retry: 4\n"
     );
     let objects = good(&text);
-    let [Object::Trigger(trigger), Object::Broker(broker)] = objects.as_slice() else {
-        panic!("{objects:?}")
-    };
+    let trigger = objects[0].downcast_ref::<Trigger>().unwrap();
+    let broker = objects[1].downcast_ref::<Broker>().unwrap();
     assert_eq!(trigger.spec.subscriber.uri.as_deref(), Some("http://s/"));
     let delivery = broker.spec.delivery.as_ref().unwrap();
     assert_eq!((delivery.retry, delivery.format.as_deref()), (Some(4), Some("json")));
@@ -397,7 +398,7 @@ fn secrets_are_not_repeated_in_mistakes() {
 fn broker_defaults_among_the_files_apply_whatever_their_order() {
     let defaults = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-br-defaults\n  namespace: knative-eventing\ndata:\n  default-br-config: |\n    clusterDefault:\n      brokerClass: MTChannelBasedBroker\n      delivery: {retry: 2}\n";
     let loaded = load_files(&[("a.yaml", BROKER), ("b.yaml", defaults)]).unwrap();
-    let Object::Broker(broker) = &loaded[0].object else { panic!("{loaded:?}") };
+    let broker = loaded[0].object.downcast_ref::<Broker>().unwrap();
     assert_eq!(
         (broker.class(), broker.spec.delivery.as_ref().unwrap().retry),
         ("MTChannelBasedBroker", Some(2))
@@ -411,14 +412,14 @@ fn broker_defaults_among_the_files_apply_whatever_their_order() {
 }
 
 #[test]
-fn ping_defaults_among_the_files_apply_whatever_their_order() {
-    let ping = "apiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: p}\nspec:\n  data: hello\n  sink: {uri: http://s/}\n";
+fn what_configures_sources_applies_whatever_the_order_of_the_files() {
+    let tick = "apiVersion: sources.knative.dev/v1\nkind: TickSource\nmetadata: {name: t}\nspec:\n  data: hello\n  sink: {uri: http://s/}\n";
     let limit = |bytes: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-ping-defaults, namespace: knative-eventing}}\ndata:\n  data-max-size: {bytes:?}\n"
         )
     };
-    let load_both = |bytes: &str| load_files(&[("a.yaml", ping), ("b.yaml", &limit(bytes))]);
+    let load_both = |bytes: &str| load_files(&[("a.yaml", tick), ("b.yaml", &limit(bytes))]);
     assert_eq!(load_both("5").unwrap().len(), 2);
     assert_eq!(
         load_both("4").unwrap_err().to_string(),
@@ -453,7 +454,7 @@ status:
   annotations: {knative.dev/channelName: 5}
 ";
     let objects = good(text);
-    let [Object::Broker(broker)] = objects.as_slice() else { panic!("{objects:?}") };
+    let broker = objects[0].downcast_ref::<Broker>().unwrap();
     assert!(broker.is_ours() && broker.status.is_none());
 }
 
@@ -461,7 +462,7 @@ status:
 fn quoted_scalars_and_tags_are_taken_literally() {
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  a: \"1.10\"\n  b: !!str yes\n  c: |\n    no\n  5: 'x'\n  e: ~\n";
     let objects = good(text);
-    let [Object::ConfigMap(map)] = objects.as_slice() else { panic!("{objects:?}") };
+    let map = objects[0].downcast_ref::<ConfigMap>().unwrap();
     let data: Vec<_> = map.data.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(data, [("5", "x"), ("a", "1.10"), ("b", "yes"), ("c", "no\n")]);
     assert!(bad("a: !!binary eA==\n").starts_with("mesh.yaml:1:"), "{}", bad("a: !!binary eA==\n"));

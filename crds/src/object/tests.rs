@@ -3,10 +3,17 @@
 use serde_json::json;
 
 use super::*;
+use crate::broker::Broker;
+use crate::source::tests::CATALOG;
+use crate::trigger::Trigger;
+
+fn read(value: &Value) -> Result<Object, DecodeError> {
+    Object::from_value(value, CATALOG)
+}
 
 #[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
 fn refusal(value: Value) -> String {
-    Object::from_value(&value).unwrap_err().to_string()
+    read(&value).unwrap_err().to_string()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
@@ -15,15 +22,33 @@ fn trigger(spec: Value) -> Value {
 }
 
 #[test]
-fn every_supported_kind_is_read_and_written_back() {
-    for (api_version, kind) in SUPPORTED {
+fn every_supported_kind_is_read_as_what_it_is() {
+    let supported = CATALOG.supports_what();
+    assert_eq!(supported.len(), 7, "{supported:?}");
+    for (api_version, kind) in supported {
         let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}});
-        let object = Object::from_value(&value).unwrap();
-        assert_eq!(object.kind(), *kind);
+        let object = read(&value).unwrap();
+        assert_eq!(object.resource().kind, kind);
         assert_eq!(object.key().to_string(), format!("{kind} n/x"));
-        let written = serde_json::to_value(&object).unwrap();
-        assert_eq!(written["apiVersion"], *api_version);
-        assert_eq!(Object::from_value(&written).unwrap(), object);
+        assert_eq!(object.downcast_ref::<Broker>().is_some(), kind == "Broker");
+        if let Some(broker) = object.downcast_ref::<Broker>() {
+            let written = serde_json::to_value(broker).unwrap();
+            assert_eq!(written["apiVersion"], api_version);
+            assert_eq!(read(&written).unwrap().downcast_ref::<Broker>(), Some(broker));
+        }
+    }
+}
+
+#[test]
+fn what_only_programs_make_is_no_kind_of_a_file() {
+    for (api_version, kind) in [
+        ("v1", "Event"),
+        ("v1", "ServiceAccount"),
+        ("coordination.k8s.io/v1", "Lease"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ] {
+        let refused = refusal(json!({"apiVersion": api_version, "kind": kind}));
+        assert!(refused.starts_with(&format!("no kind {kind:?} in version ")), "{refused}");
     }
 }
 
@@ -36,6 +61,12 @@ fn unknown_kinds_and_versions_are_refused_with_what_is_supported() {
     assert_eq!(
         version,
         "Broker has no version \"eventing.knative.dev/v1beta1\"; supported is eventing.knative.dev/v1"
+    );
+    let source = json!({"apiVersion": "sources.knative.dev/v2", "kind": "TickSource"});
+    assert_eq!(
+        refusal(source),
+        "TickSource has no version \"sources.knative.dev/v2\"; supported is sources.knative.dev/v1 and \
+         sources.knative.dev/v1beta1"
     );
     assert_eq!(refusal(json!({"kind": "Broker"})), "apiVersion is missing");
     assert_eq!(refusal(json!({"apiVersion": "v1", "kind": null})), "kind is missing");
@@ -98,8 +129,18 @@ fn null_means_absent_and_an_unknown_status_is_tolerated() {
     );
     value["metadata"]["labels"] = Value::Null;
     value["status"] = json!({"conditions": [], "newer": {"field": 1}});
-    let Object::Trigger(trigger) = Object::from_value(&value).unwrap() else {
-        panic!("not a Trigger")
-    };
+    let object = read(&value).unwrap();
+    let trigger = object.downcast_ref::<Trigger>().expect("a Trigger");
     assert_eq!(trigger.spec.filter, None);
+    assert_eq!(trigger.status.as_ref().unwrap().facts["newer"], json!({"field": 1}));
+}
+
+#[test]
+fn a_status_of_a_wrong_type_is_named() {
+    let mut value = trigger(json!({"broker": "b"}));
+    value["status"] =
+        json!({"conditions": [{"status": "Perhaps"}], "subscriberUri": 5, "newer": 1});
+    let expected = "status.conditions[0].status: must be a mapping, not a string\n\
+        status.subscriberUri: must be a string, not a number; quote it";
+    assert_eq!(refusal(value), expected);
 }

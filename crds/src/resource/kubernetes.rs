@@ -4,34 +4,36 @@
 //! knows these kinds by name. The columns here are those that a path can say.
 
 use super::schema;
-use super::{Column, Resource, Version};
-use crate::{
-    config_map, custom_resource_definition, event, lease, namespace, secret, service_account,
-};
-
-const AGE: Column = Column {
-    name: "Age",
-    kind: "date",
-    path: ".metadata.creationTimestamp",
-    priority: 0,
-    description: "When it was created.",
-};
+use super::{AGE, Column, InFiles, Resource, Version};
+use crate::admission::{Handle, Kind};
+use crate::config_map::{self, ConfigMap};
+use crate::custom_resource_definition::{self, CustomResourceDefinition};
+use crate::event::{self, Event};
+use crate::lease::{self, Lease};
+use crate::namespace::{self, Namespace};
+use crate::secret::{self, Secret};
+use crate::service_account::{self, ServiceAccount};
 
 /// What most of them have in common.
-const CORE: Resource = Resource {
-    group: "",
-    kind: "",
-    plural: "",
-    singular: "",
-    short_names: &[],
-    categories: &[],
-    namespaced: true,
-    versions: &[],
-    status: false,
-    writable: true,
-    labels: &[],
-    annotations: &[],
-};
+const fn core<T: Kind>() -> Resource {
+    Resource {
+        group: "",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        versions: &[],
+        status: false,
+        writable: true,
+        labels: &[],
+        annotations: &[],
+        in_files: InFiles::Never,
+        handle: Handle::of::<T>(),
+        scale: None,
+    }
+}
 
 const fn column(name: &'static str, path: &'static str, description: &'static str) -> Column {
     Column { name, kind: "string", path, priority: 0, description }
@@ -50,7 +52,8 @@ pub(super) const NAMESPACE: Resource = Resource {
         schema: schema::namespace,
     }],
     status: true,
-    ..CORE
+    in_files: InFiles::AtOnce,
+    ..core::<Namespace>()
 };
 
 pub(super) const SECRET: Resource = Resource {
@@ -63,7 +66,8 @@ pub(super) const SECRET: Resource = Resource {
         columns: &[column("Type", ".type", "What it is for."), AGE],
         schema: schema::secret,
     }],
-    ..CORE
+    in_files: InFiles::AtOnce,
+    ..core::<Secret>()
 };
 
 pub(super) const CONFIG_MAP: Resource = Resource {
@@ -77,7 +81,8 @@ pub(super) const CONFIG_MAP: Resource = Resource {
         columns: &[AGE],
         schema: schema::config_map,
     }],
-    ..CORE
+    in_files: InFiles::AtOnce,
+    ..core::<ConfigMap>()
 };
 
 pub(super) const EVENT: Resource = Resource {
@@ -100,7 +105,7 @@ pub(super) const EVENT: Resource = Resource {
         ],
         schema: schema::event,
     }],
-    ..CORE
+    ..core::<Event>()
 };
 
 pub(super) const SERVICE_ACCOUNT: Resource = Resource {
@@ -114,7 +119,7 @@ pub(super) const SERVICE_ACCOUNT: Resource = Resource {
         columns: &[AGE],
         schema: schema::service_account,
     }],
-    ..CORE
+    ..core::<ServiceAccount>()
 };
 
 pub(super) const LEASE: Resource = Resource {
@@ -128,7 +133,7 @@ pub(super) const LEASE: Resource = Resource {
         columns: &[column("Holder", ".spec.holderIdentity", "Who holds it."), AGE],
         schema: schema::lease,
     }],
-    ..CORE
+    ..core::<Lease>()
 };
 
 pub(super) const CUSTOM_RESOURCE_DEFINITION: Resource = Resource {
@@ -147,5 +152,5 @@ pub(super) const CUSTOM_RESOURCE_DEFINITION: Resource = Resource {
     }],
     status: true,
     writable: false,
-    ..CORE
+    ..core::<CustomResourceDefinition>()
 };

@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{RESOURCES, definition};
+use super::{Catalog, definition};
 
-/// The `CustomResourceDefinition`s of all of the mesh's kinds, one YAML document each.
+/// The `CustomResourceDefinition`s of all of the mesh's kinds in `catalog`, one YAML document each.
 #[must_use]
-pub fn yaml() -> String {
+pub fn yaml(catalog: Catalog) -> String {
     let mut text = String::new();
-    for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+    for resource in catalog.iter().filter(|resource| resource.is_custom()) {
         text.push_str("---\n");
         write_value(&mut text, &definition(resource), 0);
     }
@@ -113,6 +113,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::text;
+    use crate::source::tests::CATALOG;
 
     fn written(value: &Value) -> String {
         let mut text = String::new();
@@ -148,9 +149,9 @@ mod tests {
 
     #[test]
     fn every_definition_is_read_back_as_it_was_written() {
-        let yaml = yaml();
+        let yaml = yaml(CATALOG);
         let mut documents = yaml.split("---\n").skip(1);
-        for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+        for resource in CATALOG.iter().filter(|resource| resource.is_custom()) {
             let read = text::read::<Value>(documents.next().unwrap()).unwrap();
             assert_eq!(read, definition(resource), "{}", resource.kind);
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{ApiClient, Scope, title};
 use crate::cli::ApplyArgs;
-use crate::resources;
+use crate::resources::{self, CATALOG};
 
 /// The field manager of what this command applies.
 const MANAGER: &str = "weft";
@@ -83,7 +83,7 @@ pub(super) fn target(located: &Located, namespace: &str) -> anyhow::Result<Targe
     let own = text("/metadata/namespace").to_owned();
     let namespace = if own.is_empty() { namespace.to_owned() } else { own };
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
-    let Some(resource) = resource::of_kind(group, &kind) else {
+    let Some(resource) = CATALOG.of_kind(group, &kind) else {
         bail!("{kind} ({api_version}) is not served");
     };
     if resource.namespaced

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use broker_event::Event;
-use crds::Object;
+use crds::trigger::Trigger;
 use dispatcher::filter::Filter;
 use dispatcher::filter::cesql::{Expression, Value};
 use serde_json::json;
@@ -76,12 +76,8 @@ fn question(args: &FilterArgs) -> Result<Question, QuestionError> {
 
 fn trigger(file: &Path, name: Option<&str>) -> anyhow::Result<Filter> {
     let objects = resources::read(&[file.to_owned()])?;
-    let triggers = objects.iter().filter_map(|located| match &located.object {
-        Object::Trigger(trigger) => Some(trigger),
-        _ => None,
-    });
-    let wanted =
-        |trigger: &&crds::trigger::Trigger| name.is_none_or(|name| trigger.metadata.name == name);
+    let triggers = objects.iter().filter_map(|located| located.object.downcast_ref::<Trigger>());
+    let wanted = |trigger: &&Trigger| name.is_none_or(|name| trigger.metadata.name == name);
     let found: Vec<_> = triggers.filter(wanted).collect();
     match found.as_slice() {
         [trigger] => crds_controller::filter(trigger)

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use crds::annotation::FILE;
 use crds::manifest::Located;
-use crds::resource::{self, Resource};
+use crds::resource::Resource;
 use crds::trigger::BROKER_LABEL;
 use crds::{broker, namespace, object};
 use futures_util::StreamExt;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+
+use crate::resources::CATALOG;
 
 /// The field manager of the files: whatever it has applied came from them, which is how it is found again after a restart.
 const MANAGER: &str = "weft-files";
@@ -100,7 +102,7 @@ fn of_file(located: &Located) -> Option<Wanted<'_>> {
     let object::Key { kind, namespace, name } = located.object.key();
     let api_version = located.written.get("apiVersion")?.as_str()?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let resource = resource::of_kind(group, kind)?;
+    let resource = CATALOG.of_kind(group, kind)?;
     let mut body = located.written.clone();
     let metadata = body.get_mut("metadata")?.as_object_mut()?;
     // What some server wrote is not what the file wants.
@@ -122,7 +124,7 @@ fn of_file(located: &Located) -> Option<Wanted<'_>> {
 }
 
 fn implied_namespace(name: &str) -> Option<Wanted<'static>> {
-    let resource = resource::of_kind("", namespace::KIND)?;
+    let resource = CATALOG.of_kind("", namespace::KIND)?;
     let body = json!({"apiVersion": "v1", "kind": namespace::KIND, "metadata": {"name": name}});
     let name = Name {
         rank: rank(namespace::KIND),
@@ -194,7 +196,7 @@ async fn forget(client: &Client, declared: &BTreeSet<Name>, gone: Gone) -> anyho
     // Of the brokers that stay although no file declares them.
     let mut kept = BTreeSet::new();
     let writable = |resource: &&Resource| resource.writable;
-    for resource in resource::RESOURCES.iter().filter(writable) {
+    for resource in CATALOG.iter().filter(writable) {
         let Some(version) = resource.versions.first() else { continue };
         for (name, broker) in from_files(client, resource, version.name).await? {
             if declared.contains(&name) {

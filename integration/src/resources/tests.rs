@@ -83,7 +83,7 @@ fn what_is_no_text_is_refused_at_its_line() {
     );
     assert_eq!(refusal("a: b\n\0"), "mesh.yaml:2:1: the character U+0000 cannot be in a file");
     assert_eq!(refusal(" \n"), "mesh.yaml:1:1: the file is empty");
-    assert_eq!(objects("# nothing yet\n").unwrap(), []);
+    assert!(objects("# nothing yet\n").unwrap().is_empty());
 }
 
 #[test]
@@ -119,24 +119,4 @@ fn a_schedule_that_never_ticks_is_refused_at_its_line() {
         "mesh.yaml:5:3: spec.schedule: invalid value: unsupported descriptor @every"
     );
     assert_eq!(objects(&ping("0 0 29 2 *")).unwrap().len(), 1);
-}
-
-/// Two parsers read a schedule: one refuses in Knative's words, the other runs it.
-#[test]
-fn every_schedule_that_knative_takes_is_kept() {
-    let items = [
-        "*", "?", "1", "5", "1-5", "*/2", "?/3", "1/2", "1-5/2", "1,3", "1,,3", "*-5", "?-x",
-        "*-5/2", "01", "jan", "MON", "mon-fri", "jan-mar", "0", "7", "59", "-1", "+1", "1-", "L",
-        "1#2", "5W", "",
-    ];
-    for field in 0..6 {
-        for item in items {
-            let mut fields = ["0", "0", "0", "1", "1", "*"];
-            fields[field] = item;
-            let schedule = fields.join(" ");
-            if crds::cron::check(&schedule).is_ok() {
-                assert_eq!(check_schedule(&schedule, ""), Ok(()), "{schedule}");
-            }
-        }
-    }
 }

@@ -20,9 +20,9 @@ use uuid::Uuid;
 
 use super::Settings;
 use crate::access::Access;
-use crate::resources;
 use crate::resources::apply::Gone;
 use crate::resources::follow::Follower;
+use crate::resources::{self, CATALOG};
 
 /// The file of the resources in the data directory.
 const FILE: &str = "resources.redb";
@@ -79,16 +79,14 @@ impl Resources {
         let path = settings.data.join(FILE);
         let opened = {
             let path = path.clone();
-            tokio::task::spawn_blocking(move || Store::open(&path, Options::default())).await?
+            let open = move || Store::open(&path, CATALOG, Options::default());
+            tokio::task::spawn_blocking(open).await?
         };
         let store = opened.with_context(|| format!("open {}", path.display()))?;
         let config = Config {
             token: Some(access.token().to_owned()),
             git_version: format!("{KUBERNETES}+weft.{}", env!("CARGO_PKG_VERSION")),
-            checks: Checks {
-                cesql: Box::new(resources::check_cesql),
-                schedule: Box::new(resources::check_schedule),
-            },
+            checks: Checks { cesql: Box::new(resources::check_cesql) },
             limits: Limits::default(),
         };
         Ok(Self::Embedded { server: ApiServer::new(store.clone(), config), store })

@@ -1,6 +1,6 @@
 //! The mesh as the reconcilers see it: what they publish is put in force, and what could not be is told.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,6 @@ use crds::object::Key;
 use crds::{broker, trigger};
 use crds_controller::{Applied, DataPlane, Published};
 use dispatcher::Problem;
-use sources::State;
 
 use super::Mesh;
 
@@ -42,18 +41,16 @@ impl DataPlane for Plane {
         mesh.sources.apply(published.sources);
         *mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner) = published.hooks;
         let refused = dispatched.err().map_or(Vec::new(), |error| error.problems);
-        let mut problems: Vec<(Key, String)> = refused.into_iter().map(about).collect();
-        // Before the statuses: what changes in between is seen as a change.
-        self.seen.store(mesh.sources.revision(), Ordering::SeqCst);
-        for (source, status) in mesh.sources.statuses() {
-            if matches!(status.state, State::Waiting | State::Failed) {
-                let (namespace, name) = (source.namespace.to_string(), source.name.to_string());
-                problems.push((Key { kind: source.kind, namespace, name }, status.message));
-            }
-        }
+        let problems: Vec<(Key, String)> = refused.into_iter().map(about).collect();
         let told = problems.iter().map(|(key, problem)| format!("{key}: {problem}"));
         self.tell(published.notes.into_iter().chain(told).collect());
         Applied { problems }
+    }
+
+    fn sources(&self) -> BTreeMap<sources::Key, sources::Status> {
+        // Before the statuses: what changes in between is seen as a change.
+        self.seen.store(self.mesh.sources.revision(), Ordering::SeqCst);
+        self.mesh.sources.statuses()
     }
 
     async fn changed(&self) {

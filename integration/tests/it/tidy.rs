@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("crds-apiserver", &["crds"]),
     ("crds-controller", &["broker", "broker-event", "crds", "dispatcher", "sources"]),
     ("dispatcher", &["broker", "broker-event"]),
-    ("sources", &["broker-event"]),
+    ("sources", &["broker-event", "crds"]),
     ("integration-bench", &[]),
     (
         "integration",

@@ -73,6 +73,7 @@ pub(super) async fn supervise(
             tracing::error!(source = %key, "the source cannot run: {}", failure.message);
             context.report.update(|status| {
                 status.state = State::Failed;
+                status.reason = failure.reason;
                 status.message = failure.message;
             });
             return context.stop.cancelled().await;
@@ -81,6 +82,7 @@ pub(super) async fn supervise(
         tracing::warn!(source = %key, ?wait, "the source failed and will be restarted: {}", failure.message);
         context.report.update(|status| {
             status.state = State::Waiting;
+            status.reason = failure.reason;
             status.message = failure.message;
         });
         tokio::select! {
@@ -100,7 +102,7 @@ pub(super) async fn supervise(
 async fn end(key: &Key, mut task: JoinHandle<Result<(), SourceError>>) {
     if let Ok(ended) = timeout(GRACE, &mut task).await {
         match ended {
-            Ok(Ok(())) => {}
+            Ok(Ok(()) | Err(SourceError::Stopped)) => {}
             Ok(Err(error)) => tracing::debug!(source = %key, %error, "failed while stopping"),
             Err(error) => tracing::error!(source = %key, %error, "panicked while stopping"),
         }
@@ -115,6 +117,7 @@ async fn end(key: &Key, mut task: JoinHandle<Result<(), SourceError>>) {
 
 /// How a source ended that should not have.
 struct Failure {
+    reason: &'static str,
     message: String,
     is_retryable: bool,
 }
@@ -123,7 +126,11 @@ impl Failure {
     fn of(ended: Result<Result<(), SourceError>, JoinError>) -> Self {
         match ended {
             Ok(Ok(())) => Self::bug("it ended without being asked to".to_owned()),
-            Ok(Err(error)) => Self { is_retryable: error.is_retryable(), message: chain(&error) },
+            Ok(Err(error)) => Self {
+                reason: error.reason(),
+                message: chain(&error),
+                is_retryable: error.is_retryable(),
+            },
             Err(error) => Self::bug(match error.try_into_panic() {
                 Ok(panic) => format!("it panicked: {}", panic_text(&*panic)),
                 Err(error) => error.to_string(),
@@ -133,7 +140,7 @@ impl Failure {
 
     /// A mistake of ours. The next start may not run into it, so it is retryable.
     fn bug(message: String) -> Self {
-        Self { message, is_retryable: true }
+        Self { reason: "InternalError", message, is_retryable: true }
     }
 }
 

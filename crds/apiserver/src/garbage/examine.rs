@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::resource::{self, RESOURCES, Resource};
+use crds::resource::Resource;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) async fn examine(
     graph: &Graph,
     id: &Id,
 ) -> Result<(), Refusal> {
-    let Some(key) = id.key() else { return Ok(()) };
+    let Some(key) = id.key(server.store().catalog()) else { return Ok(()) };
     let Some(record) = server.store().get(&key) else { return Ok(()) };
     let object = parse(&record)?;
     let outcome = if metadata::is_terminating(&object) {
@@ -44,9 +44,14 @@ fn parse(record: &Record) -> Result<Value, Refusal> {
     serde_json::from_slice(&record.json).map_err(|error| Refusal::Failed(error.to_string()))
 }
 
+fn owners_of(server: &ApiServer, object: &Value) -> Vec<Owner> {
+    owners(server.store().catalog(), object)
+}
+
 /// Whether it is in a namespace that is not there: it was written while the namespace went.
 fn is_lost(server: &ApiServer, key: &Key) -> bool {
-    let Some(resource) = resource::of_kind("", crds::namespace::KIND) else { return false };
+    let namespaces = server.store().catalog().of_kind("", crds::namespace::KIND);
+    let Some(resource) = namespaces else { return false };
     let namespace = Key { resource, namespace: String::new(), name: key.namespace.clone() };
     !key.namespace.is_empty() && server.store().get(&namespace).is_none()
 }
@@ -87,7 +92,7 @@ async fn foreground(
     // The graph may not know yet what was made a moment ago; the store does.
     for dependent in dependents(server, &uid)? {
         let state = parse(&dependent)?;
-        blocked |= owners(&state).iter().any(|owner| owner.uid == uid && owner.blocks);
+        blocked |= owners_of(server, &state).iter().any(|owner| owner.uid == uid && owner.blocks);
         if metadata::is_terminating(&state) {
             continue;
         }
@@ -103,7 +108,7 @@ async fn foreground(
         let left = dependents(server, &uid)?;
         for dependent in &left {
             let state = parse(dependent)?;
-            if owners(&state).iter().any(|owner| owner.uid == uid && owner.blocks) {
+            if owners_of(server, &state).iter().any(|owner| owner.uid == uid && owner.blocks) {
                 return Ok(());
             }
         }
@@ -117,11 +122,12 @@ fn dependents(server: &ApiServer, uid: &str) -> Result<Vec<Arc<Record>>, Refusal
     if uid.is_empty() {
         return Ok(found);
     }
-    for resource in RESOURCES {
+    for resource in server.store().catalog().iter() {
         for record in server.store().list(resource, None, None, 0).records {
             // Reading every object would take a hundred times as long as this.
             let names_it = std::str::from_utf8(&record.json).is_ok_and(|text| text.contains(uid));
-            if names_it && owners(&parse(&record)?).iter().any(|owner| owner.uid == uid) {
+            if names_it && owners_of(server, &parse(&record)?).iter().any(|owner| owner.uid == uid)
+            {
                 found.push(record);
             }
         }
@@ -141,7 +147,9 @@ enum Standing {
 }
 
 fn standing(server: &ApiServer, owner: &Owner) -> Result<Standing, Refusal> {
-    let Some(key) = owner.id.as_ref().and_then(Id::key) else { return Ok(Standing::Solid) };
+    let catalog = server.store().catalog();
+    let key = owner.id.as_ref().and_then(|id| id.key(catalog));
+    let Some(key) = key else { return Ok(Standing::Solid) };
     let Some(record) = server.store().get(&key) else { return Ok(Standing::Absent) };
     let object = parse(&record)?;
     Ok(if metadata::text(&object, "uid") != owner.uid {
@@ -156,7 +164,7 @@ fn standing(server: &ApiServer, owner: &Owner) -> Result<Standing, Refusal> {
 }
 
 fn has_other_owner(server: &ApiServer, object: &Value, uid: &str) -> Result<bool, Refusal> {
-    for owner in owners(object).iter().filter(|owner| owner.uid != uid) {
+    for owner in owners_of(server, object).iter().filter(|owner| owner.uid != uid) {
         if standing(server, owner)? == Standing::Solid {
             return Ok(true);
         }
@@ -172,7 +180,7 @@ async fn judge(
     object: Value,
 ) -> Result<(), Refusal> {
     let mut standings = Vec::new();
-    for owner in owners(&object) {
+    for owner in owners_of(server, &object) {
         standings.push((standing(server, &owner)?, owner.uid));
     }
     let any = |wanted: Standing| standings.iter().any(|(standing, _)| *standing == wanted);
@@ -216,7 +224,7 @@ async fn disown(
     gone: impl Fn(&Owner) -> bool,
 ) -> Result<(), Refusal> {
     let mut object = parse(record)?;
-    let named = owners(&object);
+    let named = owners_of(server, &object);
     let meta = metadata::known(&mut object);
     if let Some(Value::Array(list)) = meta.get_mut("ownerReferences") {
         let mut kept = named.iter().map(|owner| !gone(owner));
@@ -244,7 +252,8 @@ async fn release(
 /// Deletes what is in a namespace; lets it go when nothing is left.
 async fn empty(server: &Arc<ApiServer>, record: &Record, mut object: Value) -> Result<(), Refusal> {
     let name = record.key.name.as_str();
-    let namespaced = || RESOURCES.iter().filter(|resource| resource.namespaced);
+    let catalog = server.store().catalog();
+    let namespaced = || catalog.iter().filter(|resource| resource.namespaced);
     let contents =
         |resource: &'static Resource| server.store().list(resource, Some(name), None, 0).records;
     let all: Vec<Arc<Record>> = namespaced().flat_map(contents).collect();
@@ -270,7 +279,7 @@ async fn empty(server: &Arc<ApiServer>, record: &Record, mut object: Value) -> R
 
 /// Drops events that happened long ago.
 pub(super) async fn drop_old_events(server: &Arc<ApiServer>) {
-    let Some(resource) = resource::of_kind("", "Event") else { return };
+    let Some(resource) = server.store().catalog().of_kind("", "Event") else { return };
     let oldest = Timestamp::now() - EVENT_AGE;
     let records = server.store().list(resource, None, None, 0).records;
     let old = records.into_iter().filter_map(|record| {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crds::resource::{self, Resource};
+use crds::resource::{Catalog, Resource};
 use serde_json::Value;
 
 use crate::server::metadata;
@@ -29,8 +29,8 @@ impl Id {
     }
 
     /// The same for the store.
-    pub(super) fn key(&self) -> Option<Key> {
-        let resource = resource::of_kind(self.group, self.kind)?;
+    pub(super) fn key(&self, catalog: Catalog) -> Option<Key> {
+        let resource = catalog.of_kind(self.group, self.kind)?;
         Some(Key { resource, namespace: self.namespace.clone(), name: self.name.clone() })
     }
 
@@ -57,16 +57,16 @@ pub(super) struct Owner {
 }
 
 /// The owners that an object names.
-pub(super) fn owners(object: &Value) -> Vec<Owner> {
+pub(super) fn owners(catalog: Catalog, object: &Value) -> Vec<Owner> {
     let namespace = metadata::text(object, "namespace");
     let list = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    list.into_iter().flatten().map(|reference| owner(reference, namespace)).collect()
+    list.into_iter().flatten().map(|reference| owner(catalog, reference, namespace)).collect()
 }
 
-fn owner(reference: &Value, namespace: &str) -> Owner {
+fn owner(catalog: Catalog, reference: &Value, namespace: &str) -> Owner {
     let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
     let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-    let resource = resource::of_kind(group, text("kind"));
+    let resource = catalog.of_kind(group, text("kind"));
     // An object in no namespace cannot be owned by one that is in some: nobody says in which.
     let resource = resource.filter(|resource| !resource.namespaced || !namespace.is_empty());
     let id = resource.map(|resource| Id {
@@ -80,19 +80,25 @@ fn owner(reference: &Value, namespace: &str) -> Owner {
 }
 
 /// The objects that have owners, and the way back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Graph {
+    catalog: Catalog,
     owners: HashMap<Id, Vec<Owner>>,
     dependents: HashMap<String, HashSet<Id>>,
 }
 
 impl Graph {
+    /// Nothing yet, of the kinds of `catalog`.
+    pub(super) fn new(catalog: Catalog) -> Self {
+        Self { catalog, owners: HashMap::new(), dependents: HashMap::new() }
+    }
+
     /// Notes an object; tells what has to be looked at for it.
     pub(super) fn insert(&mut self, record: &Record) -> Vec<Id> {
         let id = Id::of(&record.key);
         let object: Value = serde_json::from_slice(&record.json).unwrap_or_default();
         let mut told = self.unlink(&id);
-        let owners = owners(&object);
+        let owners = owners(self.catalog, &object);
         for owner in &owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(id.clone());
         }
@@ -159,7 +165,7 @@ mod tests {
     use super::*;
 
     fn record(name: &str, uid: &str, owner: Option<&str>) -> Record {
-        let resource = resource::of_kind("", "ConfigMap").unwrap();
+        let resource = Catalog::BUILTIN.of_kind("", "ConfigMap").unwrap();
         let owners: Vec<Value> = owner
             .map(|uid| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": uid}))
             .into_iter()
@@ -171,7 +177,7 @@ mod tests {
 
     #[test]
     fn dependents_are_looked_at_when_their_owner_goes() {
-        let mut graph = Graph::default();
+        let mut graph = Graph::new(Catalog::BUILTIN);
         assert!(graph.insert(&record("o", "u", None)).is_empty());
         assert_eq!(graph.insert(&record("d", "v", Some("u"))).len(), 1);
         let told = graph.remove(&record("o", "u", None));
@@ -181,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_looked_at_when_it_loses_a_dependent() {
-        let mut graph = Graph::default();
+        let mut graph = Graph::new(Catalog::BUILTIN);
         graph.insert(&record("d", "v", Some("u")));
         let told = graph.insert(&record("d", "v", None));
         assert!(told.iter().any(|id| id.name == "o"), "{told:?}");

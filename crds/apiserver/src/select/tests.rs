@@ -1,4 +1,6 @@
-use crds::resource::Resource;
+use crds::admission::Handle;
+use crds::config_map::ConfigMap;
+use crds::resource::{InFiles, Resource};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -24,6 +26,9 @@ fn resource(group: &'static str, kind: &'static str, namespaced: bool) -> Resour
         writable: true,
         labels: &[],
         annotations: &[],
+        in_files: InFiles::Never,
+        handle: Handle::of::<ConfigMap>(),
+        scale: None,
     }
 }
 

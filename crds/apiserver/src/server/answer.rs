@@ -196,7 +196,7 @@ impl Writer<'_> {
 }
 
 /// The metadata of an object, as an object of its own.
-fn partial(value: &Value) -> Value {
+pub(super) fn partial(value: &Value) -> Value {
     json!({
         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
         "metadata": value.get("metadata").cloned().unwrap_or_else(|| json!({})),

@@ -1,13 +1,13 @@
 //! POST: an object that is new.
 
-use crds::{admission, namespace, resource};
+use crds::{admission, namespace};
 use serde_json::Value;
 
 use crate::server::answer::{Answer, Writer};
 use crate::server::body::{self, Media};
 use crate::server::envelope::{self, Draft};
-use crate::server::request::{Target, Validation};
-use crate::server::{ApiServer, Call, metadata};
+use crate::server::request::{Part, Target, Validation};
+use crate::server::{ApiServer, Call, metadata, scale};
 use crate::status::{Refusal, Subject};
 use crate::store::{Expected, Key, Record, WriteError};
 use crate::table::Include;
@@ -121,7 +121,8 @@ impl ApiServer {
     /// Refuses what would be new in a namespace that is not there, or is going.
     fn require_namespace(&self, target: &Target, name: &str) -> Result<(), Refusal> {
         let Some(namespace) = &target.namespace else { return Ok(()) };
-        let Some(resource) = resource::of_kind("", namespace::KIND) else { return Ok(()) };
+        let namespaces = self.store.catalog().of_kind("", namespace::KIND);
+        let Some(resource) = namespaces else { return Ok(()) };
         let key = Key { resource, namespace: String::new(), name: namespace.clone() };
         let Some(record) = self.store.get(&key) else {
             return Err(Refusal::NotFound(Subject::new(resource, namespace.clone())));
@@ -141,14 +142,20 @@ impl ApiServer {
 
     /// An answer with what was kept.
     pub(super) fn answer_record(&self, call: &Call, record: &Record) -> Result<Answer, Refusal> {
-        if call.shape == super::Shape::Whole && envelope::is_stored_version(&call.target) {
+        let as_stored = call.target.part != Part::Scale
+            && call.shape == super::Shape::Whole
+            && envelope::is_stored_version(&call.target);
+        if as_stored {
             return Ok(Answer::raw(record.json.clone()));
         }
         Ok(self.show(call, envelope::open(&call.target, record)?))
     }
 
-    /// An answer with an object.
+    /// An answer with an object, or with that part of it that the path names.
     pub(super) fn show(&self, call: &Call, mut object: Value) -> Answer {
+        if let Some(scale) = call.target.scale() {
+            return scale::show(call, scale, &object);
+        }
         if let Value::Object(map) = &mut object {
             map.insert("apiVersion".to_owned(), call.target.api_version().into());
         }

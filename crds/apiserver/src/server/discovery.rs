@@ -2,12 +2,12 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use crds::resource::{RESOURCES, Resource};
+use crds::resource::{Catalog, Resource};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 
 use crate::server::answer::{Answer, clauses, json_parameters, require_json};
-use crate::server::reviews;
+use crate::server::{reviews, scale};
 use crate::status::Refusal;
 
 const ALL: &[&str] =
@@ -26,6 +26,7 @@ struct Kind {
     namespaced: bool,
     verbs: &'static [&'static str],
     status: bool,
+    scale: bool,
 }
 
 impl Kind {
@@ -44,6 +45,7 @@ impl Kind {
             namespaced: resource.namespaced,
             verbs,
             status: resource.status,
+            scale: resource.scale.is_some(),
         }
     }
 
@@ -57,6 +59,7 @@ impl Kind {
             namespaced: false,
             verbs: &["create"],
             status: false,
+            scale: false,
         }
     }
 
@@ -78,16 +81,27 @@ impl Kind {
             "name": format!("{}/status", self.plural), "singularName": "",
             "namespaced": self.namespaced, "kind": self.kind, "verbs": PART,
         });
-        std::iter::once(main).chain(self.status.then_some(status)).collect()
+        let scale = json!({
+            "name": format!("{}/scale", self.plural), "singularName": "",
+            "namespaced": self.namespaced, "group": scale::GROUP, "version": scale::VERSION,
+            "kind": scale::KIND, "verbs": PART,
+        });
+        let parts = [self.status.then_some(status), self.scale.then_some(scale)];
+        std::iter::once(main).chain(parts.into_iter().flatten()).collect()
     }
 
     fn aggregated(&self, group: &str, version: &str) -> Value {
         let response = json!({"group": group, "version": version, "kind": self.kind});
-        let subresources = if self.status {
-            json!([{"subresource": "status", "responseKind": response, "verbs": PART}])
-        } else {
-            Value::Null
-        };
+        let of_scale =
+            json!({"group": scale::GROUP, "version": scale::VERSION, "kind": scale::KIND});
+        let subresources: Vec<Value> = [
+            ("status", self.status, &response),
+            ("scale", self.scale, &of_scale),
+        ]
+        .into_iter()
+        .filter(|(_, there, _)| *there)
+        .map(|(name, _, kind)| json!({"subresource": name, "responseKind": kind, "verbs": PART}))
+        .collect();
         let mut kind = json!({
             "resource": self.plural, "responseKind": response,
             "scope": if self.namespaced { "Namespaced" } else { "Cluster" },
@@ -105,10 +119,10 @@ impl Kind {
 }
 
 /// The groups in which something is served, each with its versions; the preferred one first.
-pub(crate) fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
+pub(crate) fn groups(catalog: Catalog) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     let reviewed = reviews::GROUPS.iter().map(|(group, _)| (*group, reviews::VERSION));
-    let served = RESOURCES.iter().flat_map(|resource| {
+    let served = catalog.iter().flat_map(|resource| {
         resource.versions.iter().map(|version| (resource.group, version.name))
     });
     for (group, version) in served.chain(reviewed) {
@@ -125,8 +139,8 @@ pub(crate) fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
     groups
 }
 
-fn kinds(group: &str, version: &str) -> Vec<Kind> {
-    let served = RESOURCES
+fn kinds(catalog: Catalog, group: &str, version: &str) -> Vec<Kind> {
+    let served = catalog
         .iter()
         .filter(|resource| resource.group == group && resource.version(version).is_some())
         .map(Kind::of);
@@ -138,10 +152,14 @@ fn kinds(group: &str, version: &str) -> Vec<Kind> {
 }
 
 /// Answers `/api`, `/apis`, and the paths below them that name no kind.
-pub(crate) fn answer(segments: &[&str], headers: &HeaderMap) -> Result<Response, Refusal> {
+pub(crate) fn answer(
+    catalog: Catalog,
+    segments: &[&str],
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
     if let (["api" | "apis"], Some(version)) = (segments, aggregated_version(headers)) {
         let core = segments == ["api"];
-        return Ok(aggregated(core, version));
+        return Ok(aggregated(catalog, core, version));
     }
     require_json(headers)?;
     let answer = match segments {
@@ -150,13 +168,14 @@ pub(crate) fn answer(segments: &[&str], headers: &HeaderMap) -> Result<Response,
             "serverAddressByClientCIDRs": [],
         }),
         ["apis"] => {
-            let named = groups().into_iter().filter(|(group, _)| !group.is_empty());
+            let named = groups(catalog).into_iter().filter(|(group, _)| !group.is_empty());
             let groups: Vec<Value> =
                 named.map(|(group, versions)| legacy_group(group, &versions)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", group] => {
-            let known = groups().into_iter().find(|(known, _)| known == group && !known.is_empty());
+            let known =
+                groups(catalog).into_iter().find(|(known, _)| known == group && !known.is_empty());
             let (group, versions) = known.ok_or(Refusal::Unserved)?;
             let mut answer = legacy_group(group, &versions);
             if let Value::Object(answer) = &mut answer {
@@ -165,8 +184,8 @@ pub(crate) fn answer(segments: &[&str], headers: &HeaderMap) -> Result<Response,
             }
             answer
         }
-        ["api", version] => legacy_resources("", version)?,
-        ["apis", group, version] if !group.is_empty() => legacy_resources(group, version)?,
+        ["api", version] => legacy_resources(catalog, "", version)?,
+        ["apis", group, version] if !group.is_empty() => legacy_resources(catalog, group, version)?,
         _ => return Err(Refusal::Unserved),
     };
     Ok(Answer::ok(&answer).into_response())
@@ -181,8 +200,8 @@ fn legacy_group(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "versions": versions, "preferredVersion": preferred})
 }
 
-fn legacy_resources(group: &str, version: &str) -> Result<Value, Refusal> {
-    let kinds = kinds(group, version);
+fn legacy_resources(catalog: Catalog, group: &str, version: &str) -> Result<Value, Refusal> {
+    let kinds = kinds(catalog, group, version);
     if kinds.is_empty() {
         return Err(Refusal::Unserved);
     }
@@ -213,14 +232,14 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
-fn aggregated(core: bool, discovery_version: &'static str) -> Response {
-    let groups = groups().into_iter().filter(|(group, _)| group.is_empty() == core);
+fn aggregated(catalog: Catalog, core: bool, discovery_version: &'static str) -> Response {
+    let groups = groups(catalog).into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> = kinds(group, version)
+                    let resources: Vec<Value> = kinds(catalog, group, version)
                         .iter()
                         .map(|kind| kind.aggregated(group, version))
                         .collect();

@@ -22,9 +22,18 @@ pub(crate) struct Draft {
 
 /// Makes an object say what its path says, or refuses it if it says something else.
 pub(crate) fn agree(target: &Target, object: &mut Value) -> Result<(), Refusal> {
+    agree_as(target, &target.api_version(), target.resource.kind, object)
+}
+
+/// The same, where the path takes objects of another kind.
+pub(crate) fn agree_as(
+    target: &Target,
+    api_version: &str,
+    kind: &str,
+    object: &mut Value,
+) -> Result<(), Refusal> {
     metadata::of(object)?;
-    let expected =
-        [("apiVersion", target.api_version()), ("kind", target.resource.kind.to_owned())];
+    let expected = [("apiVersion", api_version), ("kind", kind)];
     let Value::Object(map) = object else { return Err(Refusal::Unserved) };
     for (field, expected) in expected {
         match map.get(field) {
@@ -136,8 +145,8 @@ pub(crate) fn judge(
     match validation {
         Validation::Strict if !problems.is_empty() => {
             let reason = admission::strict_error(&problems);
-            let version = target.version.name;
-            Err(Refusal::BadRequest(admission::cannot_be_handled(target.resource, version, reason)))
+            let (kind, version) = target.sent();
+            Err(Refusal::BadRequest(admission::cannot_be_handled(kind, version, reason)))
         }
         Validation::Warn => Ok(problems),
         Validation::Strict | Validation::Ignore => Ok(Vec::new()),

@@ -1,7 +1,7 @@
 //! `OpenAPI`: what `kubectl explain`, client-side validation and the detection of server-side dry run read.
 
 use axum::response::{IntoResponse, Response};
-use crds::resource::{RESOURCES, Resource, Version};
+use crds::resource::{Catalog, Resource, Version};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use crate::server::discovery;
 use crate::status::Refusal;
 
 mod metadata_schema;
+mod scale_schema;
 
 /// The media type of the old document as protobuf.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -20,6 +21,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// Answers `/openapi/…`; `rest` is the path after it.
 pub(crate) fn answer(
+    catalog: Catalog,
     rest: &[&str],
     headers: &HeaderMap,
     git_version: &str,
@@ -35,10 +37,10 @@ pub(crate) fn answer(
             "paths": {},
             "definitions": {},
         }),
-        ["v3"] => index(),
-        ["v3", "api", version] => document("", version, git_version)?,
+        ["v3"] => index(catalog),
+        ["v3", "api", version] => document(catalog, "", version, git_version)?,
         ["v3", "apis", group, version] if !group.is_empty() => {
-            document(group, version, git_version)?
+            document(catalog, group, version, git_version)?
         }
         _ => return Err(Refusal::Unserved),
     };
@@ -70,11 +72,11 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// Where the documents are. The hash is of what is in them, so that clients can keep them.
-fn index() -> Value {
+fn index(catalog: Catalog) -> Value {
     let mut paths = Map::new();
-    for (group, versions) in discovery::groups() {
+    for (group, versions) in discovery::groups(catalog) {
         for version in versions {
-            let Ok(document) = document(group, version, "") else { continue };
+            let Ok(document) = document(catalog, group, version, "") else { continue };
             let path = path(group, version);
             let hash: String = Sha256::digest(document.to_string().as_bytes())
                 .iter()
@@ -93,10 +95,15 @@ fn path(group: &str, version: &str) -> String {
 }
 
 /// What is served of a group in a version.
-fn document(group: &str, version: &str, git_version: &str) -> Result<Value, Refusal> {
+fn document(
+    catalog: Catalog,
+    group: &str,
+    version: &str,
+    git_version: &str,
+) -> Result<Value, Refusal> {
     let mut schemas = metadata_schema::schemas();
     let mut paths = Map::new();
-    let served: Vec<(&Resource, &Version)> = RESOURCES
+    let served: Vec<(&Resource, &Version)> = catalog
         .iter()
         .filter(|resource| resource.group == group)
         .filter_map(|resource| Some((resource, resource.version(version)?)))
@@ -109,6 +116,9 @@ fn document(group: &str, version: &str, git_version: &str) -> Result<Value, Refu
         schemas.insert(kind.name.clone(), kind.schema());
         schemas.insert(format!("{}List", kind.name), kind.list_schema());
         kind.paths(&mut paths);
+        if resource.scale.is_some() {
+            schemas.insert(scale_schema::NAME.to_owned(), scale_schema::schema());
+        }
     }
     Ok(json!({
         "openapi": "3.0.0",
@@ -231,49 +241,60 @@ impl Kind<'_> {
         };
         paths.insert(format!("{base}/{{name}}"), placed(item, true));
         paths.insert(base.clone(), placed(collection, false));
-        if self.resource.status {
-            let mut part = Map::new();
-            for action in ["get", "put", "patch"] {
-                let id = format!("{action}{}Status", self.resource.kind);
-                part.insert(action.to_owned(), self.operation(action, &id));
+        for (part, there, schema, identity) in [
+            ("Status", self.resource.status, self.name.as_str(), self.identity("")),
+            ("Scale", self.resource.scale.is_some(), scale_schema::NAME, scale_schema::identity()),
+        ] {
+            if !there {
+                continue;
             }
-            paths.insert(format!("{base}/{{name}}/status"), placed(part.into(), true));
+            let mut item = Map::new();
+            for action in ["get", "put", "patch"] {
+                let id = format!("{action}{}{part}", self.resource.kind);
+                item.insert(action.to_owned(), operation_on(action, &id, schema, &identity));
+            }
+            let path = format!("{base}/{{name}}/{}", part.to_lowercase());
+            paths.insert(path, placed(item.into(), true));
         }
     }
 
     fn operation(&self, action: &str, id: &str) -> Value {
-        let (parameters, body, answer): (&[&str], Option<&str>, String) = match action {
-            "list" => (LIST, None, format!("{}List", self.name)),
-            "get" => (&[], None, self.name.clone()),
-            "post" | "put" => (WRITE, Some("application/json"), self.name.clone()),
-            "patch" => (PATCH, Some("application/merge-patch+json"), self.name.clone()),
-            "deletecollection" => (LIST, None, format!("{META}.Status")),
-            _ => (DELETE, None, format!("{META}.Status")),
-        };
-        let parameters: Vec<Value> = parameters.iter().map(|name| parameter(name)).collect();
-        let mut operation = json!({
-            "operationId": id,
-            "parameters": parameters,
-            "responses": {"200": {
-                "description": "OK",
-                "content": {"application/json": {"schema": reference(&answer)}},
-            }},
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": self.identity(""),
-        });
-        if let (Some(media), Value::Object(operation)) = (body, &mut operation) {
-            let content = if action == "patch" {
-                let schema = json!({"schema": reference(&format!("{META}.Patch"))});
-                let kinds = ["application/json-patch+json", media, "application/apply-patch+yaml"];
-                kinds.into_iter().map(|kind| (kind.to_owned(), schema.clone())).collect()
-            } else {
-                Map::from_iter([(media.to_owned(), json!({"schema": reference(&self.name)}))])
-            };
-            operation
-                .insert("requestBody".to_owned(), json!({"required": true, "content": content}));
-        }
-        operation
+        operation_on(action, id, &self.name, &self.identity(""))
     }
+}
+
+/// What can be done with something that `schema` names and describes.
+fn operation_on(action: &str, id: &str, schema: &str, identity: &Value) -> Value {
+    let (parameters, body, answer): (&[&str], Option<&str>, String) = match action {
+        "list" => (LIST, None, format!("{schema}List")),
+        "get" => (&[], None, schema.to_owned()),
+        "post" | "put" => (WRITE, Some("application/json"), schema.to_owned()),
+        "patch" => (PATCH, Some("application/merge-patch+json"), schema.to_owned()),
+        "deletecollection" => (LIST, None, format!("{META}.Status")),
+        _ => (DELETE, None, format!("{META}.Status")),
+    };
+    let parameters: Vec<Value> = parameters.iter().map(|name| parameter(name)).collect();
+    let mut operation = json!({
+        "operationId": id,
+        "parameters": parameters,
+        "responses": {"200": {
+            "description": "OK",
+            "content": {"application/json": {"schema": reference(&answer)}},
+        }},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": identity,
+    });
+    if let (Some(media), Value::Object(operation)) = (body, &mut operation) {
+        let content = if action == "patch" {
+            let schema = json!({"schema": reference(&format!("{META}.Patch"))});
+            let kinds = ["application/json-patch+json", media, "application/apply-patch+yaml"];
+            kinds.into_iter().map(|kind| (kind.to_owned(), schema.clone())).collect()
+        } else {
+            Map::from_iter([(media.to_owned(), json!({"schema": reference(schema)}))])
+        };
+        operation.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+    }
+    operation
 }
 
 const LIST: &[&str] = &[

@@ -1,5 +1,7 @@
 //! PATCH: an object is changed by what differs, or by server-side apply.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::patch::{self, apply};
@@ -7,7 +9,7 @@ use crate::server::answer::Answer;
 use crate::server::body::{self, Media, Parsed};
 use crate::server::envelope::{self, Draft};
 use crate::server::request::Part;
-use crate::server::{ApiServer, Call, metadata, strategic};
+use crate::server::{ApiServer, Call, metadata, scale, strategic};
 use crate::status::{Cause, Refusal, Subject};
 
 /// Rounds of an apply that finds the object there, then gone, then there again.
@@ -44,16 +46,22 @@ impl ApiServer {
             return Err(body::unsupported(accepted));
         }
         let change = |live: &Value| {
+            let scale = call.target.scale();
+            let before =
+                scale.map_or(Cow::Borrowed(live), |scale| Cow::Owned(scale::of(scale, live)));
             let object = match media {
-                Media::JsonPatch => patch::json(live, &patch).map_err(Refusal::of_patch)?,
-                _ if patch.is_object() => patch::merge(live, &patch),
+                Media::JsonPatch => patch::json(&before, &patch).map_err(Refusal::of_patch)?,
+                _ if patch.is_object() => patch::merge(&before, &patch),
                 _ => {
                     return Err(Refusal::BadRequest(
                         "a merge patch must be a JSON object".to_owned(),
                     ));
                 }
             };
-            Ok(Draft { object, duplicates: duplicates.clone(), applied: false })
+            match scale {
+                Some(scale) => scale::patched(&call.target, scale, live, object, &duplicates),
+                None => Ok(Draft { object, duplicates: duplicates.clone(), applied: false }),
+            }
         };
         self.modify(call, change).await
     }
@@ -70,17 +78,22 @@ impl ApiServer {
             return Err(Refusal::field(Subject::options("PatchOptions"), cause));
         }
         let name = call.target.name.clone().unwrap_or_default();
-        let applied = self.applied(call, applied.clone(), &name)?;
+        let mut applied = self.applied(call, applied.clone(), &name)?;
+        let mut duplicates = duplicates.to_vec();
+        if let Some(scale) = call.target.scale() {
+            duplicates = scale::problems(&applied, &duplicates);
+            applied = scale::applied(&call.target, scale, &applied)?;
+        }
         let key = envelope::key(&call.target, &name);
         let uid = metadata::text(&applied, "uid");
         let change = |live: Option<&Value>| {
             let object = self.merged(call, live, &applied)?;
-            Ok(Draft { object, duplicates: duplicates.to_vec(), applied: true })
+            Ok(Draft { object, duplicates: duplicates.clone(), applied: true })
         };
         for _ in 0..MAX_ROUNDS {
             let answer = if self.store.get(&key).is_some() {
                 self.modify(call, |live| change(Some(live))).await
-            } else if call.target.part == Part::Status {
+            } else if call.target.part != Part::Main {
                 return Err(Refusal::NotFound(call.target.subject(name)));
             } else if !uid.is_empty() {
                 let message = format!(
@@ -116,7 +129,10 @@ impl ApiServer {
             return Err(Refusal::BadRequest("metadata.managedFields must be nil".to_owned()));
         }
         meta.entry("name").or_insert_with(|| name.into());
-        envelope::agree(&call.target, &mut applied)?;
+        match call.target.part {
+            Part::Scale => scale::agree(&call.target, &mut applied)?,
+            Part::Main | Part::Status => envelope::agree(&call.target, &mut applied)?,
+        }
         Ok(applied)
     }
 

@@ -11,7 +11,7 @@ use crate::select::{Fields, Labels};
 use crate::server::answer::{Answer, Shape};
 use crate::server::envelope;
 use crate::server::request::{Match, Query, Start, Target};
-use crate::server::{ApiServer, Call};
+use crate::server::{ApiServer, Call, scale};
 use crate::status::{Cause, Refusal, Subject};
 use crate::store::{Key, Record};
 
@@ -82,6 +82,9 @@ impl ApiServer {
         let name = call.target.name.clone().unwrap_or_default();
         let record = self.store.get(&envelope::key(&call.target, &name));
         let record = record.ok_or_else(|| Refusal::NotFound(call.target.subject(name)))?;
+        if let Some(scale) = call.target.scale() {
+            scale::require(scale, &envelope::parse(&record)?)?;
+        }
         self.answer_record(call, &record)
     }
 
@@ -162,7 +165,7 @@ impl ApiServer {
         }
         let token = Token::decode(&query.continuation)?;
         let any =
-            crds::resource::RESOURCES.first().map(|kind| self.store.watch(kind, None, token.rv));
+            self.store.catalog().iter().next().map(|kind| self.store.watch(kind, None, token.rv));
         if let Some(Err(_)) = any {
             return Err(Refusal::Expired(
                 "The provided continue parameter is too old to display a consistent list result. You must start a new list \

@@ -1,10 +1,11 @@
 //! What a request asks for, read from its path and query.
 
 use axum::extract::Query as Pairs;
-use crds::resource::{self, Resource, Version};
+use crds::resource::{Catalog, Resource, Scale, Version};
 use http::{Method, Uri};
 use serde_json::Value;
 
+use crate::server::scale;
 use crate::status::{Cause, Refusal, Subject};
 
 /// A list asks for at most this many objects a page; more than all there can be.
@@ -19,6 +20,8 @@ pub(crate) enum Part {
     Main,
     /// The status alone.
     Status,
+    /// How many it wants and has, as an object of its own.
+    Scale,
 }
 
 impl Part {
@@ -27,6 +30,7 @@ impl Part {
         match self {
             Self::Main => "",
             Self::Status => "status",
+            Self::Scale => "scale",
         }
     }
 }
@@ -45,7 +49,12 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads the path after `/api/v1` or `/apis/{group}/{version}`.
-    pub(crate) fn parse(group: &str, version: &str, rest: &[&str]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(
+        catalog: Catalog,
+        group: &str,
+        version: &str,
+        rest: &[&str],
+    ) -> Result<Self, Refusal> {
         let (namespace, plural, rest) = match rest {
             // A namespace itself, its objects aside.
             ["namespaces"] => (None, "namespaces", &[][..]),
@@ -56,12 +65,13 @@ impl Target {
             [plural, rest @ ..] => (None, *plural, rest),
             [] => return Err(Refusal::Unserved),
         };
-        let resource = resource::find(group, plural).ok_or(Refusal::Unserved)?;
+        let resource = catalog.find(group, plural).ok_or(Refusal::Unserved)?;
         let version = resource.version(version).ok_or(Refusal::Unserved)?;
         let (name, part) = match rest {
             [] => (None, Part::Main),
             [name] => (Some(*name), Part::Main),
             [name, "status"] if resource.status => (Some(*name), Part::Status),
+            [name, "scale"] if resource.scale.is_some() => (Some(*name), Part::Scale),
             _ => return Err(Refusal::Unserved),
         };
         let misplaced = namespace.is_some() && !resource.namespaced
@@ -75,6 +85,19 @@ impl Target {
 
     pub(crate) fn subject(&self, name: impl Into<String>) -> Subject {
         Subject::new(self.resource, name)
+    }
+
+    /// Where its numbers are, if the path names a `scale`.
+    pub(crate) fn scale(&self) -> Option<&'static Scale> {
+        self.resource.scale.as_ref().filter(|_| self.part == Part::Scale)
+    }
+
+    /// Kind and version of what is sent to the path.
+    pub(crate) fn sent(&self) -> (&'static str, &'static str) {
+        match self.part {
+            Part::Scale => (scale::KIND, scale::VERSION),
+            Part::Main | Part::Status => (self.resource.kind, self.version.name),
+        }
     }
 
     /// As in `eventing.knative.dev/v1`.

@@ -1,7 +1,7 @@
 //! What is there from the start: a few namespaces, the defaults for Brokers, and the definitions of the kinds.
 
 use crds::broker_defaults;
-use crds::resource::{self, RESOURCES, Resource};
+use crds::resource::{self, Resource};
 use serde_json::{Value, json};
 
 use crate::server::{ApiServer, envelope, metadata, now};
@@ -28,7 +28,7 @@ impl ApiServer {
     }
 
     async fn sow(&self) -> Result<(), Refusal> {
-        let namespaces = kind("", crds::namespace::KIND)?;
+        let namespaces = self.kind("", crds::namespace::KIND)?;
         let marker = Key {
             resource: namespaces,
             namespace: String::new(),
@@ -38,9 +38,9 @@ impl ApiServer {
         let first_start = self.store.get(&marker).is_none();
         if first_start {
             self.plant(namespaces, named("", broker_defaults::NAMESPACE)).await?;
-            self.plant(kind("", crds::config_map::KIND)?, shipped_defaults()).await?;
+            self.plant(self.kind("", crds::config_map::KIND)?, shipped_defaults()).await?;
         }
-        for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+        for resource in self.store.catalog().iter().filter(|resource| resource.is_custom()) {
             self.define(resource).await?;
         }
         for name in ALWAYS.iter().rev() {
@@ -73,7 +73,7 @@ impl ApiServer {
 
     /// Shows the definition of a kind, as this program has it.
     async fn define(&self, defined: &Resource) -> Result<(), Refusal> {
-        let resource = kind("apiextensions.k8s.io", "CustomResourceDefinition")?;
+        let resource = self.kind("apiextensions.k8s.io", "CustomResourceDefinition")?;
         let mut object = resource::definition(defined);
         let key = Key { resource, namespace: String::new(), name: defined.full_name() };
         let Some(record) = self.store.get(&key) else {
@@ -95,11 +95,12 @@ impl ApiServer {
         let written = self.store.write(key.clone(), expected, envelope::put(object)).await;
         written.map(drop).map_err(|error| Refusal::of_write(&error, subject()))
     }
-}
 
-fn kind(group: &str, kind: &str) -> Result<&'static Resource, Refusal> {
-    resource::of_kind(group, kind)
-        .ok_or_else(|| Refusal::Failed(format!("the kind {kind} is not served")))
+    fn kind(&self, group: &str, kind: &str) -> Result<&'static Resource, Refusal> {
+        let kinds = self.store.catalog();
+        let unserved = || Refusal::Failed(format!("the kind {kind} is not served"));
+        kinds.of_kind(group, kind).ok_or_else(unserved)
+    }
 }
 
 fn named(namespace: &str, name: &str) -> Value {

@@ -37,6 +37,9 @@ enum Outcome {
 
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Answer, Refusal> {
+        if let Some(scale) = call.target.scale() {
+            return self.update_scale(call, scale).await;
+        }
         let media = Media::of_object(&call.headers)?;
         let parsed = body::parse(&call.body, media)?;
         let mut draft =

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crds::resource::Resource;
+use crds::resource::Catalog;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use uuid::Uuid;
@@ -179,8 +179,8 @@ impl Disk {
     }
 
     /// Reads everything.
-    pub(super) fn load(&self, resources: &'static [Resource]) -> Result<Contents, OpenError> {
-        self.database.load(resources)
+    pub(super) fn load(&self, catalog: Catalog) -> Result<Contents, OpenError> {
+        self.database.load(catalog)
     }
 
     /// Writes all changes or none. `Ok` means that they are on disk. After [`CommitError::Failed`] nothing more may be tried.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crds::resource::Resource;
+use crds::resource::{Catalog, Resource};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use super::{Event, EventKind, Expired, Key, Listing, Options, Record};
 
 /// Objects, the latest changes, and who waits for more.
 pub(super) struct Memory {
-    resources: &'static [Resource],
+    resources: Vec<&'static Resource>,
     /// Locked for the time of copying pointers, never during input or output.
     state: RwLock<State>,
     /// Wakes the watches of a kind; in the order of `resources`.
@@ -68,11 +68,8 @@ pub(super) struct Read {
 }
 
 impl Memory {
-    pub(super) fn new(
-        resources: &'static [Resource],
-        contents: Contents,
-        options: Options,
-    ) -> Self {
+    pub(super) fn new(catalog: Catalog, contents: Contents, options: Options) -> Self {
+        let resources: Vec<&Resource> = catalog.iter().collect();
         // What happened before is not known: nothing before this version can be watched.
         let forgotten = contents.version;
         let kinds: Vec<Kind> = contents
@@ -88,18 +85,19 @@ impl Memory {
             max_bytes: options.history_bytes,
         };
         Self {
+            wakers: resources.iter().map(|_| watch::Sender::new(())).collect(),
             resources,
             state: RwLock::new(State { version: contents.version, kinds, history }),
-            wakers: resources.iter().map(|_| watch::Sender::new(())).collect(),
         }
     }
 
     /// Where a kind is; none for one that this store does not serve.
     pub(super) fn index(&self, resource: &Resource) -> Option<usize> {
-        let same =
-            |known: &Resource| known.plural == resource.plural && known.group == resource.group;
+        let same = |known: &&'static Resource| {
+            known.plural == resource.plural && known.group == resource.group
+        };
         // Mostly it is the very one; then no names are compared.
-        let very = self.resources.iter().position(|known| std::ptr::eq(known, resource));
+        let very = self.resources.iter().position(|known| std::ptr::eq(*known, resource));
         very.or_else(|| self.resources.iter().position(same))
     }
 

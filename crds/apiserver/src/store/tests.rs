@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crds::resource::Resource;
+use crds::admission::Handle;
+use crds::config_map::ConfigMap;
+use crds::resource::{Catalog, InFiles, Resource};
 use redb::backends::InMemoryBackend;
 
 use self::faulty::Faulty;
@@ -27,6 +29,7 @@ use super::{
 const DEADLINE: Duration = Duration::from_secs(60);
 
 static KINDS: [Resource; 2] = [kind("widgets", "Widget"), kind("gadgets", "Gadget")];
+const CATALOG: Catalog = Catalog::new(&KINDS);
 
 const fn kind(plural: &'static str, kind: &'static str) -> Resource {
     Resource {
@@ -42,6 +45,10 @@ const fn kind(plural: &'static str, kind: &'static str) -> Resource {
         writable: true,
         labels: &[],
         annotations: &[],
+        in_files: InFiles::Never,
+        // What objects mean is nothing to the store.
+        handle: Handle::of::<ConfigMap>(),
+        scale: None,
     }
 }
 
@@ -58,7 +65,7 @@ fn open(path: &Path) -> Result<Arc<Store>, OpenError> {
 }
 
 fn open_with(path: &Path, options: Options) -> Result<Arc<Store>, OpenError> {
-    Store::start(Disk::open(path)?, &KINDS, options)
+    Store::start(Disk::open(path)?, CATALOG, options)
 }
 
 /// A journal of that many blocks, and a database that is brought up to date when that is full.
@@ -76,7 +83,7 @@ fn on(disk: &Faulty, options: Options) -> Result<Arc<Store>, OpenError> {
 }
 
 fn at_pace(disk: &Faulty, pace: Pace, options: Options) -> Result<Arc<Store>, OpenError> {
-    Store::start(Disk::open_with(disk.parts(), unlimited(), pace)?, &KINDS, options)
+    Store::start(Disk::open_with(disk.parts(), unlimited(), pace)?, CATALOG, options)
 }
 
 fn in_memory(options: Options) -> Arc<Store> {
@@ -85,7 +92,7 @@ fn in_memory(options: Options) -> Arc<Store> {
 
 fn in_room(room: Room, options: Options) -> Arc<Store> {
     let files = (InMemoryBackend::new(), InMemoryBackend::new());
-    Store::start(Disk::open_with(files, room, blocks(256)).unwrap(), &KINDS, options).unwrap()
+    Store::start(Disk::open_with(files, room, blocks(256)).unwrap(), CATALOG, options).unwrap()
 }
 
 fn widget(namespace: &str, name: &str) -> Key {

@@ -1,3 +1,6 @@
+use crds::admission::Handle;
+use crds::config_map::ConfigMap;
+use crds::resource::InFiles;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 
@@ -40,6 +43,9 @@ fn resource(group: &'static str, kind: &'static str) -> Resource {
         writable: true,
         labels: &[],
         annotations: &[],
+        in_files: InFiles::Never,
+        handle: Handle::of::<ConfigMap>(),
+        scale: None,
     }
 }
 
@@ -281,11 +287,12 @@ fn every_row_has_a_cell_for_every_column() {
 
 #[test]
 fn the_columns_of_every_kind_can_be_read() {
-    for resource in crds::resource::RESOURCES {
+    for resource in crds::resource::Catalog::BUILTIN.iter() {
         for column in resource.versions.iter().flat_map(|version| version.columns) {
             assert!(Path::parse(column.path).is_some(), "{} of {}", column.path, resource.kind);
         }
     }
+    assert!(Path::parse(crds::source::SINK.path).is_some(), "of sources");
 }
 
 proptest! {

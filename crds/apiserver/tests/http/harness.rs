@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::tick::CATALOG;
+
 pub(crate) const EVENTING: &str = "/apis/eventing.knative.dev/v1";
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) const TOKEN: &str = "a-token";
@@ -45,14 +47,13 @@ impl Answer {
 }
 
 fn server(dir: &TempDir) -> (Arc<ApiServer>, Arc<Store>) {
-    let store = Store::open(&dir.path().join("api.redb"), Options::default()).unwrap();
+    let store = Store::open(&dir.path().join("api.redb"), CATALOG, Options::default()).unwrap();
     let checks = Checks {
         cesql: Box::new(|text| match text {
             // The expressions among the measured cases that do not parse.
             "type = = 'a'" | "NOPE(type)" | "1 + 2" => Err("it is malformed".to_owned()),
             _ => Ok(()),
         }),
-        schedule: Box::new(|_, _| Ok(())),
     };
     let config = Config {
         token: Some(TOKEN.to_owned()),

@@ -9,5 +9,8 @@ mod harness;
 mod limits;
 mod patching;
 mod reading;
+mod scaling;
+#[path = "../../../tests/kinds/tick.rs"]
+mod tick;
 mod watching;
 mod writing;

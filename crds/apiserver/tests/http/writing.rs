@@ -223,16 +223,16 @@ async fn a_dry_run_changes_nothing() {
 #[tokio::test]
 async fn versions_of_a_kind_differ_in_their_name_and_the_old_one_warns() {
     let api = Api::new();
-    let old = "/apis/sources.knative.dev/v1beta2/namespaces/default/pingsources";
+    let old = "/apis/sources.knative.dev/v1beta2/namespaces/default/ticksources";
     let object = json!({
-        "apiVersion": "sources.knative.dev/v1beta2", "kind": "PingSource", "metadata": {"name": "p"},
+        "apiVersion": "sources.knative.dev/v1beta2", "kind": "TickSource", "metadata": {"name": "t"},
         "spec": {"schedule": "* * * * *", "sink": {"uri": "http://s.example/"}},
     });
     let answer = api.post(old, &object).await;
     assert!(answer.headers.contains_key("warning"));
     assert_eq!(answer.expect(201)["apiVersion"], "sources.knative.dev/v1beta2");
     let new = old.replace("v1beta2", "v1");
-    let answer = api.get(&format!("{new}/p")).await;
+    let answer = api.get(&format!("{new}/t")).await;
     assert!(!answer.headers.contains_key("warning"));
     assert_eq!(answer.expect(200)["apiVersion"], "sources.knative.dev/v1");
     let list = api.get(old).await.expect(200);

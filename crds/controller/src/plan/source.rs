@@ -1,20 +1,23 @@
-//! What becomes of sources.
+//! What becomes of sources. All kinds are planned alike; what is particular to a kind, its row of [`sources::ALL`] says.
+
+use std::sync::Arc;
 
 use crds::ce_overrides::CloudEventOverrides;
 use crds::condition;
 use crds::condition::reason;
-use crds::condition::{CloudEventAttributes, Status, Truth};
+use crds::condition::{Status, Truth};
 use crds::destination::Destination;
-use crds::github_source::{self, EVERY_EVENT, GitHubSource, SecretKeySelector};
+use crds::meta::ObjectMeta;
 use crds::object::Key;
-use crds::ping_source::{self, PingSource};
-use sources::ping::{Schedule, ScheduleError};
-use sources::{Overrides, Sink, SourceSpec};
+use serde_json::Value;
+use sources::{
+    About, Given, Kind, Necessity, Need, Origin, Overrides, Secret, Sink, State, Wanted,
+};
 
-use super::{Planner, key};
+use super::{FINALIZER, Planner, key};
 use crate::address;
 use crate::conditions::Conditions;
-use crate::world::{Held, Name};
+use crate::world::{Held, Name, is_alive};
 
 /// Where a source sends, and what its status says about that.
 struct Outlet {
@@ -25,164 +28,222 @@ struct Outlet {
     wrong: Option<(&'static str, String)>,
 }
 
+/// A value that a source needs and that is not there.
+struct Missing {
+    condition: &'static str,
+    reason: &'static str,
+    why: String,
+}
+
+/// What is looked up for a source.
+struct Looked {
+    given: Given,
+    /// What its status says is not there.
+    missing: Vec<Missing>,
+    /// Whether it can run nevertheless.
+    suffices: bool,
+    /// The conditions that say of everything it needs whether it is there.
+    about: Vec<&'static str>,
+}
+
 impl Planner<'_> {
-    pub(super) fn github(&mut self, name: &Name, held: &Held<GitHubSource>) {
-        let source = &held.object;
-        let overrides = source.spec.ce_overrides.as_ref();
-        let outlet = self.outlet(name, &source.spec.sink, overrides);
-        let key = key(github_source::KIND, &source.metadata);
-        let mut conditions = Conditions::default();
-        let secret = self.secrets(name, source, &mut conditions);
-        provided(&mut conditions, &outlet);
-        self.webhook(&key, name, held, &mut conditions);
-        let from = format!("https://github.com/{}", source.spec.owner_and_repository);
-        let event = |event: &String| CloudEventAttributes {
-            kind: format!("dev.knative.source.github.{event}"),
-            source: from.clone(),
-        };
-        // All of them would be a list that grows with GitHub.
-        let named = source.spec.event_types.iter().filter(|event| *event != EVERY_EVENT);
-        let status = Status {
-            sink_uri: outlet.shown,
-            ce_attributes: named.map(event).collect(),
-            // Which webhook it was stays known, whoever made it.
-            webhook_id_key: source.status.as_ref().and_then(|status| status.webhook_id_key.clone()),
-            ..Status::default()
-        };
-        self.say(key, &source.metadata, conditions, status);
-        let (Some(secret), Some(way), false) = (secret, outlet.way, held.is_torn()) else {
-            return;
-        };
-        let config = sources::github::GitHubSource {
-            owner_and_repository: source.spec.owner_and_repository.clone(),
-            event_types: source.spec.event_types.clone(),
-            secret_token: sources::Secret::new(secret),
-        };
-        self.plan.hooks.push(format!("{}/{}", name.namespace, name.name));
-        self.source(name, way, config.into());
-    }
-
-    fn webhook(
+    pub(super) fn source(
         &mut self,
-        key: &Key,
+        kind: &'static Kind,
         name: &Name,
-        held: &Held<GitHubSource>,
-        conditions: &mut Conditions,
+        held: &Held<sources::Object>,
     ) {
-        const KIND: &str = condition::WEBHOOK_CONFIGURED;
-        if let Some(why) = held.unread() {
-            conditions.because(KIND, Truth::False, "InvalidSpec", why);
-        } else if let Some(problem) = self.problems.get(key) {
-            conditions.because(KIND, Truth::False, "NotInForce", problem);
-        } else if held.object.register() {
-            let url = self.hook_url(name);
-            let why = format!(
-                "make the web hook yourself, for {url}: registering with GitHub is not built yet (annotation weft.dev/register: \"false\" says that you have)"
-            );
-            self.note(format!("source {}/{}: {why}", name.namespace, name.name));
-            conditions.because(KIND, Truth::Unknown, "NotRegistered", &why);
-        } else {
-            let why = "the web hook is made by hand, as weft.dev/register says";
-            conditions.because(KIND, Truth::True, "NotManaged", why);
+        let metadata = &held.object.metadata;
+        let key = key(kind.name, metadata);
+        let about = Arc::new(about(metadata));
+        if !is_alive(held) {
+            return self.dying(key, &about, name, held);
         }
-    }
-
-    /// The secret that deliveries are signed with; says which of the secrets are there.
-    fn secrets(
-        &mut self,
-        of: &Name,
-        source: &GitHubSource,
-        conditions: &mut Conditions,
-    ) -> Option<String> {
-        const KIND: &str = condition::SECRETS_PROVIDED;
-        let signing = self.secret(of, source.spec.secret_token());
-        // Without registering nothing is asked of GitHub, so no access is needed.
-        let access = if source.register() {
-            self.secret(of, source.spec.access_token()).map(drop)
-        } else {
-            Ok(())
+        let Some(config) = &held.object.spec else {
+            return self.torn(kind, key, held);
         };
-        match (&signing, access) {
-            (Err(why), _) => {
-                let Name { namespace, name } = of;
-                self.note(format!("source {namespace}/{name}: secretToken: {why} does not exist: the source waits for it"));
-                let why = format!("{why} not found");
-                conditions.because(KIND, Truth::False, reason::SECRET_TOKEN_NOT_FOUND, &why);
-            }
-            (Ok(_), Err(why)) => {
-                let why = format!("{why} not found");
-                conditions.because(KIND, Truth::False, reason::ACCESS_TOKEN_NOT_FOUND, &why);
-            }
-            (Ok(_), Ok(())) => conditions.holds(KIND),
-        }
-        signing.ok()
-    }
-
-    /// A value of a Secret, or the name of what is missing.
-    fn secret(&self, of: &Name, selector: Option<&SecretKeySelector>) -> Result<String, String> {
-        let (name, key) = selector.map_or(("", ""), |s| (s.name.as_str(), s.key.as_str()));
-        let missing = || format!("Secret {}/{name} with key {key}", of.namespace);
-        let held = self.world.secrets.get(&Name::new(of.namespace.as_str(), name));
-        let value = held.and_then(|held| held.object.value(key)).ok_or_else(missing)?;
-        String::from_utf8(value).map_err(|_| missing())
-    }
-
-    fn hook_url(&self, name: &Name) -> String {
-        let public = self.config.public_url.as_ref().unwrap_or(&self.config.events_url);
-        format!("{}/sources/{}/{}", public.trim_end_matches('/'), name.namespace, name.name)
-    }
-
-    pub(super) fn ping(&mut self, name: &Name, held: &Held<PingSource>) {
-        let source = &held.object;
-        let (spec, key) = (&source.spec, key(ping_source::KIND, &source.metadata));
-        let outlet = self.outlet(name, &spec.sink, spec.ce_overrides.as_ref());
-        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-        let timezone = given(&spec.timezone);
-        let schedule = Schedule::parse(&spec.schedule, timezone.as_deref());
-        let mut conditions = Conditions::default();
-        provided(&mut conditions, &outlet);
-        let (truth, reason, why) = match (held.unread(), &schedule, self.problems.get(&key)) {
-            (Some(why), _, _) => (Truth::False, "InvalidSpec", why),
-            (_, Err(ScheduleError::Schedule(why) | ScheduleError::Timezone(why)), _) => {
-                (Truth::False, "InvalidSchedule", why.as_str())
-            }
-            (_, _, Some(problem)) => (Truth::False, "NotInForce", problem.as_str()),
-            (None, Ok(_), None) => (Truth::True, "", ""),
-        };
-        conditions.because(condition::DEPLOYED, truth, reason, why);
-        let off = reason::OIDC_FEATURE_DISABLED;
-        conditions.because(condition::OIDC_IDENTITY_CREATED, Truth::True, off, "");
-        let Name { namespace, name: named } = name;
+        let outlet = self.outlet(name, config.sink(), config.ce_overrides());
+        let looked = self.look_up(name, config.needs(&about));
+        let leaves = config.leaves_traces(&about);
+        let (conditions, facts) = self.say_source(kind, &key, held, &outlet, &looked);
         let status = Status {
             sink_uri: outlet.shown,
-            ce_attributes: vec![CloudEventAttributes {
-                kind: "dev.knative.sources.ping".to_owned(),
-                source: format!("/apis/v1/namespaces/{namespace}/pingsources/{named}"),
-            }],
+            ce_attributes: config.attributes(&about),
+            facts,
             ..Status::default()
         };
-        self.say(key, &source.metadata, conditions, status);
-        let (Ok(_), Some(way), false) = (schedule, outlet.way, held.is_torn()) else { return };
-        let config = sources::ping::PingSource {
-            schedule: spec.schedule.clone(),
-            timezone,
-            content_type: given(&spec.content_type),
-            data: given(&spec.data),
-            data_base64: given(&spec.data_base64),
-        };
-        self.source(name, way, config.into());
-    }
-
-    /// Adds a source that can run.
-    fn source(&mut self, of: &Name, way: (Sink, Overrides), config: sources::Config) {
-        let (sink, ce_overrides) = way;
-        self.plan.sources.push(SourceSpec {
-            namespace: of.namespace.as_str().into(),
-            name: of.name.as_str().into(),
+        self.say(key.clone(), metadata, conditions, status);
+        let guarded = metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+        if leaves != guarded {
+            self.plan.finalizers.insert(key, leaves);
+        }
+        // What is made upstream is made only once it cannot be forgotten any more.
+        let ready = looked.suffices && (guarded || !leaves);
+        let (Some((sink, ce_overrides)), true) = (outlet.way, ready) else { return };
+        if kind.hook {
+            self.plan.hooks.push(format!("{}/{}", name.namespace, name.name));
+        }
+        let (given, config) = (looked.given, config.clone());
+        self.plan.sources.push(Wanted {
+            about,
             sink,
             ce_overrides,
+            given,
             config,
+            retiring: false,
         });
+    }
+
+    /// Of a source that never could be read.
+    fn torn(&mut self, kind: &'static Kind, key: Key, held: &Held<sources::Object>) {
+        let mut conditions = Conditions::default();
+        let why = held.unread().unwrap_or_default();
+        conditions.because(kind.works, Truth::False, "InvalidSpec", why);
+        self.say(key, &held.object.metadata, conditions, Status::default());
+    }
+
+    /// Lets a source go once nothing is left of it upstream.
+    fn dying(&mut self, key: Key, about: &Arc<About>, name: &Name, held: &Held<sources::Object>) {
+        if !held.object.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            return;
+        }
+        let retiring = held.object.spec.as_ref().and_then(|config| {
+            let looked = self.look_up(name, config.needs(about));
+            // Without its secrets nothing can be removed, and they may never come back.
+            looked.missing.is_empty().then(|| Wanted {
+                about: Arc::clone(about),
+                sink: Sink::Broker { namespace: "".into(), name: "".into() },
+                ce_overrides: Overrides::default(),
+                given: looked.given,
+                config: config.clone(),
+                retiring: true,
+            })
+        });
+        let Some(retiring) = retiring else {
+            let Name { namespace, name } = name;
+            self.note(format!(
+                "source {namespace}/{name}: deleted without its secrets: what it made upstream stays there"
+            ));
+            self.plan.finalizers.insert(key, false);
+            return;
+        };
+        let status = self.in_force.sources.get(&retiring.key());
+        if status.is_some_and(|status| status.state == State::Retired) {
+            self.plan.finalizers.insert(key, false);
+        }
+        self.plan.sources.push(retiring);
+    }
+
+    fn say_source(
+        &self,
+        kind: &'static Kind,
+        key: &Key,
+        held: &Held<sources::Object>,
+        outlet: &Outlet,
+        looked: &Looked,
+    ) -> (Conditions, std::collections::BTreeMap<String, Value>) {
+        let mut conditions = Conditions::default();
+        for Missing { condition, reason, why } in &looked.missing {
+            conditions.because(condition, Truth::False, reason, why);
+        }
+        match &outlet.wrong {
+            Some((reason, why)) => {
+                conditions.because(condition::SINK_PROVIDED, Truth::False, reason, why);
+            }
+            None => conditions.holds(condition::SINK_PROVIDED),
+        }
+        let running = sources::Key {
+            namespace: key.namespace.as_str().into(),
+            name: key.name.as_str().into(),
+            kind: kind.name,
+        };
+        let status = self.in_force.sources.get(&running);
+        let (truth, reason, why) = match (held.unread(), self.in_force.problems.get(key), status) {
+            (Some(why), _, _) => (Truth::False, "InvalidSpec", why),
+            (None, Some(problem), _) => (Truth::False, "NotInForce", problem.as_str()),
+            (None, None, None) => (Truth::Unknown, "NotStarted", "it does not run yet"),
+            (None, None, Some(status)) => match status.state {
+                State::Running => (Truth::True, "", ""),
+                State::Starting => {
+                    (Truth::Unknown, "Starting", "it has not said yet that it works")
+                }
+                State::Waiting | State::Failed | State::Retired => {
+                    (Truth::False, status.reason, status.message.as_str())
+                }
+            },
+        };
+        conditions.otherwise(kind.works, truth, reason, why);
+        for reported in status.map_or(&[][..], |status| &status.conditions) {
+            let holds = if reported.holds { Truth::True } else { Truth::False };
+            // A broken sink or a missed tick is worth knowing, and no reason to wait for the source to become ready.
+            if kind.conditions.contains(&&*reported.name) {
+                conditions.otherwise(&reported.name, holds, &reported.reason, &reported.message);
+            } else {
+                conditions.mention(&reported.name, holds, &reported.reason, &reported.message);
+            }
+        }
+        for condition in kind.conditions {
+            if *condition == condition::OIDC_IDENTITY_CREATED {
+                let off = reason::OIDC_FEATURE_DISABLED;
+                conditions.otherwise(condition, Truth::True, off, "");
+            } else if looked.about.contains(condition) {
+                conditions.otherwise(condition, Truth::True, "", "");
+            } else {
+                conditions.otherwise(condition, truth, reason, why);
+            }
+        }
+        let facts = status.map(|status| status.facts.clone()).unwrap_or_default();
+        (conditions, facts.into_iter().map(|(field, value)| (field.to_owned(), value)).collect())
+    }
+
+    /// Finds what a source needs.
+    fn look_up(&mut self, of: &Name, needs: Vec<Need>) -> Looked {
+        let mut looked = Looked {
+            given: Given::default(),
+            missing: Vec::new(),
+            suffices: true,
+            about: Vec::new(),
+        };
+        let mut found = Vec::new();
+        for need in needs {
+            looked.about.extend(need.missing.map(|(condition, _)| condition));
+            let name = Name::new(of.namespace.as_str(), need.name.as_str());
+            let value = match need.origin {
+                Origin::Secret => {
+                    let held = self.world.secrets.get(&name);
+                    held.and_then(|held| String::from_utf8(held.object.value(&need.key)?).ok())
+                }
+                Origin::ConfigMap => {
+                    let held = self.world.config_maps.get(&name);
+                    held.and_then(|held| held.object.data.get(&need.key).cloned())
+                }
+            };
+            match value {
+                Some(value) => found.push((need.field, Secret::new(value))),
+                None if need.necessity == Necessity::Optional => {}
+                None => {
+                    looked.suffices &= need.necessity == Necessity::Wanted;
+                    looked.missing.push(self.missing(of, &need));
+                }
+            }
+        }
+        looked.given = found.into_iter().collect();
+        looked
+    }
+
+    fn missing(&mut self, of: &Name, need: &Need) -> Missing {
+        let (what, reason) = match need.origin {
+            Origin::Secret => ("Secret", "SecretNotFound"),
+            Origin::ConfigMap => ("ConfigMap", "ConfigMapNotFound"),
+        };
+        let Name { namespace, name } = of;
+        let what = format!("{what} {namespace}/{} with key {}", need.name, need.key);
+        self.note(format!(
+            "source {namespace}/{name}: {}: {what} does not exist: the source waits for it",
+            need.field
+        ));
+        let (condition, reason) = need.missing.unwrap_or((condition::SECRETS_PROVIDED, reason));
+        Missing { condition, reason, why: format!("{what} not found") }
     }
 
     /// Where a source's events go. For a Broker that does not exist the source runs nevertheless: what it cannot hand over
@@ -220,11 +281,17 @@ impl Planner<'_> {
     }
 }
 
-fn provided(conditions: &mut Conditions, outlet: &Outlet) {
-    match &outlet.wrong {
-        Some((reason, why)) => {
-            conditions.because(condition::SINK_PROVIDED, Truth::False, reason, why)
-        }
-        None => conditions.holds(condition::SINK_PROVIDED),
+/// What a source is told of its resource beside the spec.
+fn about(metadata: &ObjectMeta) -> About {
+    let ours = |(key, _): &(&String, &String)| {
+        key.starts_with(crds::annotation::PREFIX) && *key != crds::annotation::FILE
+    };
+    let annotations = metadata.annotations.iter().filter(ours);
+    About {
+        namespace: metadata.namespace.as_str().into(),
+        name: metadata.name.as_str().into(),
+        uid: metadata.uid.as_str().into(),
+        labels: metadata.labels.clone(),
+        annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
     }
 }

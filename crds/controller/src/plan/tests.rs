@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use sources::State;
+
 use super::*;
 
 const EVENTING: &str = "eventing.knative.dev/v1";
@@ -84,7 +86,23 @@ fn world(objects: &[Value]) -> World {
 }
 
 fn make(objects: &[Value]) -> Plan {
-    Plan::make(&world(objects), &Config::new("http://events"), &Problems::new())
+    Plan::make(&world(objects), &Config::new("http://events"), &InForce::default())
+}
+
+/// The same, once every source that is wanted is in that state.
+fn make_with(objects: &[Value], state: State) -> Plan {
+    let plan = make(objects);
+    let sources = plan.sources.iter().map(|wanted| (wanted.key(), in_state(state)));
+    let told = InForce { sources: sources.collect(), ..InForce::default() };
+    Plan::make(&world(objects), &Config::new("http://events"), &told)
+}
+
+fn make_running(objects: &[Value]) -> Plan {
+    make_with(objects, State::Running)
+}
+
+fn in_state(state: State) -> sources::Status {
+    sources::Status { state, reason: "AsTold", ..sources::Status::default() }
 }
 
 fn status<'a>(plan: &'a Plan, kind: &'static str, name: &str) -> &'a Status {
@@ -303,7 +321,7 @@ fn references_lead_to_the_addresses_that_objects_report() {
 fn a_trigger_waits_until_what_it_depends_on_is_ready() {
     let text = r#"{"kind":"PingSource","apiVersion":"sources.knative.dev/v1","name":"p"}"#;
     let waiting = annotated(trigger(json!({})), "knative.dev/dependency", text);
-    let ready = make(&[broker(json!({})), waiting.clone(), ping(json!({}))]);
+    let ready = make_running(&[broker(json!({})), waiting.clone(), ping(json!({}))]);
     assert!(!is_paused(&ready) && status(&ready, "Trigger", "t").is_ready());
     let unready = ping(json!({"sink": to("Broker", "none")}));
     let unready = make(&[broker(json!({})), waiting, unready]);
@@ -314,7 +332,7 @@ fn a_trigger_waits_until_what_it_depends_on_is_ready() {
 
 #[test]
 fn a_ping_source_says_what_it_sends_and_where() {
-    let ready = make(&[broker(json!({})), ping(json!({"sink": to("Broker", "b")}))]);
+    let ready = make_running(&[broker(json!({})), ping(json!({"sink": to("Broker", "b")}))]);
     let pinged = status(&ready, "PingSource", "p");
     assert_eq!(told(pinged), ["Deployed=True", "Ready=True", "SinkProvided=True"]);
     assert_eq!(pinged.sink_uri.as_deref(), Some("http://events/ns/b"));
@@ -327,7 +345,6 @@ fn a_ping_source_says_what_it_sends_and_where() {
 #[test]
 fn a_source_that_cannot_run_says_why_and_one_whose_broker_is_missing_runs() {
     let cases = [
-        (ping(json!({"schedule": "@every 1s"})), "Deployed=False(InvalidSchedule)", 0),
         (ping(json!({"sink": to("Channel", "c")})), "SinkProvided=False(NotFound)", 0),
         (ping(json!({"sink": to("Broker", "none")})), "SinkProvided=False(NotFound)", 1),
         (
@@ -351,11 +368,11 @@ fn a_github_source_needs_its_secrets_and_its_web_hook() {
     let cases = [
         (github(), &[][..], "SecretsProvided=False(SecretTokenNotFound)", 0),
         (github(), &["signing"], "SecretsProvided=False(AccessTokenNotFound)", 1),
-        (github(), &["signing", "access"], "WebhookConfigured=Unknown(NotRegistered)", 1),
+        (github(), &["signing", "access"], "SecretsProvided=True", 1),
         (by_hand(), &["signing"], "Ready=True", 1),
     ];
     for (source, keys, expected, hooks) in cases {
-        let plan = make(&[broker(json!({})), secret(keys), source]);
+        let plan = make_running(&[broker(json!({})), secret(keys), source]);
         let status = status(&plan, "GitHubSource", "g");
         assert!(told(status).contains(&expected.to_owned()), "{expected}: {:?}", told(status));
         assert_eq!((plan.hooks.len(), plan.sources.len()), (hooks, hooks), "{expected}");
@@ -366,19 +383,64 @@ fn a_github_source_needs_its_secrets_and_its_web_hook() {
 }
 
 #[test]
+fn a_source_is_as_ready_as_it_says() {
+    for (state, expected) in [
+        (State::Starting, "Deployed=Unknown(Starting)"),
+        (State::Running, "Deployed=True"),
+        (State::Waiting, "Deployed=False(AsTold)"),
+        (State::Failed, "Deployed=False(AsTold)"),
+    ] {
+        let plan = make_with(&[broker(json!({})), ping(json!({}))], state);
+        let status = status(&plan, "PingSource", "p");
+        assert!(told(status).contains(&expected.to_owned()), "{:?}", told(status));
+        assert_eq!(status.is_ready(), state == State::Running);
+    }
+    let unheard = make(&[ping(json!({}))]);
+    let unheard = told(status(&unheard, "PingSource", "p"));
+    assert!(unheard.contains(&"Deployed=Unknown(NotStarted)".to_owned()), "{unheard:?}");
+}
+
+#[test]
+fn what_a_source_reports_is_said_and_only_its_kinds_conditions_count() {
+    let objects = [broker(json!({})), secret(&["signing", "access"]), github()];
+    let key = make(&objects).sources[0].key();
+    let mut reported = in_state(State::Running);
+    reported.facts.insert("webhookIDKey", "7".into());
+    reported.conditions =
+        vec![sources::Condition::bad("Delivering", "SinkBusy", "the sink is full".to_owned())];
+    let plan = |reported: &sources::Status| {
+        let sources = [(key.clone(), reported.clone())].into_iter().collect();
+        let told = InForce { sources, ..InForce::default() };
+        Plan::make(&world(&objects), &Config::new("http://events"), &told)
+    };
+    let mentioned = plan(&reported);
+    let mentioned = status(&mentioned, "GitHubSource", "g");
+    assert!(mentioned.is_ready());
+    let delivering = mentioned.condition("Delivering").unwrap();
+    assert_eq!((delivering.status, delivering.severity.as_str()), (Truth::False, "Warning"));
+    assert_eq!(mentioned.facts["webhookIDKey"], "7");
+    let refused =
+        sources::Condition::bad("WebhookConfigured", "CredentialsRefused", "401".to_owned());
+    reported.conditions.push(refused);
+    let unready = plan(&reported);
+    assert!(!status(&unready, "GitHubSource", "g").is_ready());
+}
+
+#[test]
 fn what_the_data_plane_could_not_do_is_said_and_changes_nothing_else() {
     let objects = [broker(json!({})), trigger(json!({})), ping(json!({}))];
     let world = world(&objects);
     let config = Config::new("http://events");
-    let good = Plan::make(&world, &config, &Problems::new());
+    let good = Plan::make(&world, &config, &InForce::default());
     for (kind, name, expected) in [
         ("Broker", "b", "IngressReady=False(NotInForce)"),
         ("Trigger", "t", "SubscriptionReady=False(NotInForce)"),
         ("PingSource", "p", "Deployed=False(NotInForce)"),
     ] {
         let of = Key { kind, namespace: "ns".to_owned(), name: name.to_owned() };
-        let problems = Problems::from([(of, "the disk is full".to_owned())]);
-        let plan = Plan::make(&world, &config, &problems);
+        let problems = BTreeMap::from([(of, "the disk is full".to_owned())]);
+        let in_force = InForce { problems, ..InForce::default() };
+        let plan = Plan::make(&world, &config, &in_force);
         let told = told(status(&plan, kind, name));
         assert!(told.contains(&expected.to_owned()), "{told:?}");
         assert_eq!((&plan.snapshot, &plan.sources), (&good.snapshot, &good.sources));

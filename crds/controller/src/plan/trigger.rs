@@ -1,6 +1,7 @@
 //! What becomes of a Trigger.
 
 use broker::store::{Start, Topic};
+use crds::annotation;
 use crds::broker::{self as broker_kind, Broker};
 use crds::condition;
 use crds::condition::reason;
@@ -9,7 +10,6 @@ use crds::delivery::{self, DeliverySpec};
 use crds::destination::Destination;
 use crds::object::Key;
 use crds::trigger::{self, Trigger};
-use crds::{annotation, github_source, ping_source};
 use dispatcher::filter::Filter;
 use dispatcher::{Backoff, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Target};
 use http::Uri;
@@ -104,8 +104,7 @@ impl<'a> Planner<'a> {
         let is_there = || Condition::new(READY, Truth::True);
         match watched.keep {
             Keep::Broker => self.of_planned(watched, broker_kind::KIND, name),
-            Keep::PingSource => self.of_planned(watched, ping_source::KIND, name),
-            Keep::GitHubSource => self.of_planned(watched, github_source::KIND, name),
+            Keep::Source(kind) => self.of_planned(watched, kind.name, name),
             Keep::Trigger => {
                 // It may not be planned yet, so what was said about it last counts.
                 let object = &self.world.triggers.get(name)?.object;
@@ -210,7 +209,7 @@ impl<'a> Planner<'a> {
         found: &Found<'_>,
     ) {
         let options = held.object.options().map_err(|errors| errors.to_string());
-        let (truth, reason, why) = if let Some(problem) = self.problems.get(key) {
+        let (truth, reason, why) = if let Some(problem) = self.in_force.problems.get(key) {
             (Truth::False, "NotInForce", problem.as_str())
         } else if let Some(why) = held.unread() {
             (Truth::False, "InvalidSpec", why)

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crds::object::Key;
@@ -18,6 +19,7 @@ struct Plane(Arc<Told>);
 struct Told {
     published: Mutex<Vec<Published>>,
     problems: Mutex<Vec<(Key, String)>>,
+    sources: Mutex<BTreeMap<sources::Key, sources::Status>>,
     changed: Notify,
 }
 
@@ -25,6 +27,10 @@ impl DataPlane for Plane {
     async fn apply(&self, published: Published) -> Applied {
         self.0.published.lock().unwrap().push(published);
         Applied { problems: self.0.problems.lock().unwrap().clone() }
+    }
+
+    fn sources(&self) -> BTreeMap<sources::Key, sources::Status> {
+        self.0.sources.lock().unwrap().clone()
     }
 
     async fn changed(&self) {
@@ -44,6 +50,14 @@ impl Plane {
     fn fail(&self, problems: &[(Key, &str)]) {
         let problems = problems.iter().map(|(key, why)| (key.clone(), (*why).to_owned()));
         *self.0.problems.lock().unwrap() = problems.collect();
+    }
+
+    /// Every source that is wanted is in that state from now on.
+    fn sources_are(&self, state: sources::State) {
+        let status = sources::Status { state, ..sources::Status::default() };
+        let wanted = self.last().sources;
+        let all = wanted.iter().map(|wanted| (wanted.key(), status.clone()));
+        *self.0.sources.lock().unwrap() = all.collect();
         self.0.changed.notify_one();
     }
 }
@@ -97,6 +111,15 @@ fn trigger(name: &str) -> Value {
         "kind": "Trigger",
         "metadata": {"namespace": "ns", "name": name, "generation": 1},
         "spec": {"broker": "b", "subscriber": {"uri": "http://s/"}},
+    })
+}
+
+fn ping() -> Value {
+    json!({
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "PingSource",
+        "metadata": {"namespace": "ns", "name": "p", "generation": 1},
+        "spec": {"sink": {"uri": "http://s/"}},
     })
 }
 
@@ -237,6 +260,7 @@ async fn what_the_data_plane_cannot_do_is_said_and_tried_again_until_it_can() {
     server.until("written", |state| state.writes.len() == 1).await;
     let key = Key { kind: "Broker", namespace: "ns".to_owned(), name: "b".to_owned() };
     running.plane.fail(&[(key, "the disk is full")]);
+    server.put("triggers", trigger("t"));
     let unready = |state: &State| state.condition("brokers", "b", "IngressReady") == Some("False");
     server.until("said", unready).await;
     let times = running.plane.times();
@@ -246,6 +270,26 @@ async fn what_the_data_plane_cannot_do_is_said_and_tried_again_until_it_can() {
     let settled = running.plane.times();
     assert!(server.never(|state| unready(state)).await);
     assert_eq!(running.plane.times(), settled, "nothing is published without need");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_a_source_is_said_and_nothing_is_published_for_it() {
+    let server = served(&[("brokers", broker()), ("pingsources", ping())]);
+    let running = Running::synced(&server).await;
+    let is =
+        |truth| move |state: &State| state.condition("pingsources", "p", "Ready") == Some(truth);
+    server.until("said", is("Unknown")).await;
+    let times = running.plane.times();
+    for (state, truth) in [
+        (sources::State::Running, "True"),
+        (sources::State::Waiting, "False"),
+        (sources::State::Running, "True"),
+    ] {
+        running.plane.sources_are(state);
+        server.until("said", is(truth)).await;
+    }
+    assert_eq!(running.plane.times(), times);
     running.stop().await;
 }
 

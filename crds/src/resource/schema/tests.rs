@@ -1,99 +1,5 @@
 use super::*;
-use crate::resource::RESOURCES;
-
-/// Walks a schema and tells every schema within, with its path.
-fn walk(path: &str, schema: &Value, see: &mut dyn FnMut(&str, &Value)) {
-    see(path, schema);
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        walk(&format!("{path}.{name}"), property, see);
-    }
-    for keyword in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get(keyword) {
-            walk(&format!("{path}[]"), inner, see);
-        }
-    }
-}
-
-fn schemas() -> impl Iterator<Item = (String, Value)> {
-    RESOURCES.iter().flat_map(|resource| {
-        resource
-            .versions
-            .iter()
-            .map(|version| (format!("{}/{}", resource.kind, version.name), (version.schema)()))
-    })
-}
-
-#[test]
-fn every_schema_is_structural() {
-    const KNOWN: [&str; 21] = [
-        "type",
-        "description",
-        "format",
-        "properties",
-        "items",
-        "additionalProperties",
-        "required",
-        "enum",
-        "minimum",
-        "maximum",
-        "minLength",
-        "maxLength",
-        "minItems",
-        "maxItems",
-        "pattern",
-        "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-map-type",
-        "x-kubernetes-validations",
-        "x-kubernetes-int-or-string",
-    ];
-    for (name, schema) in schemas() {
-        walk(&name, &schema, &mut |path, schema| {
-            let fields = schema.as_object().expect(path);
-            for keyword in fields.keys() {
-                assert!(KNOWN.contains(&keyword.as_str()), "{path}: {keyword}");
-            }
-            let kind = schema["type"].as_str();
-            assert!(kind.is_some() || schema[structural::PRESERVE] == true, "{path}: no type");
-            assert_eq!(kind == Some("array"), fields.contains_key("items"), "{path}");
-            let both =
-                fields.contains_key("properties") && fields.contains_key("additionalProperties");
-            assert!(!both, "{path}: a map and fields at once");
-            for required in schema["required"].as_array().into_iter().flatten() {
-                let required = required.as_str().unwrap();
-                assert!(schema["properties"].get(required).is_some(), "{path} has no {required}");
-            }
-            for key in schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten() {
-                let items = &schema["items"];
-                assert!(items["properties"].get(key.as_str().unwrap()).is_some(), "{path}");
-                // Of kinds that are built in, Kubernetes tells keys apart itself.
-                let required = items["required"].as_array().is_some_and(|list| list.contains(key));
-                assert!(
-                    required || path.starts_with("ServiceAccount"),
-                    "{path}: {key} may be absent"
-                );
-            }
-        });
-        assert_eq!(schema["properties"]["metadata"], json!({ "type": "object" }), "{name}");
-    }
-}
-
-#[test]
-fn every_field_of_the_meshs_kinds_is_described_for_users() {
-    for (name, schema) in schemas() {
-        walk(&name, &schema, &mut |path, schema| {
-            // Items and values of maps are described by what holds them; metadata by the server.
-            if path.ends_with("[]") || path.ends_with(".metadata") {
-                return;
-            }
-            let description = schema["description"].as_str().unwrap_or_default();
-            assert!(description.ends_with('.'), "{path}: {description:?}");
-            // Links of rustdoc mean nothing to users.
-            assert!(!description.contains("[`"), "{path}: {description:?}");
-        });
-    }
-}
+use crate::source::tests::TickSource;
 
 #[test]
 fn filters_are_spelt_out_twice_and_deeper_ones_can_be_anything() {
@@ -135,9 +41,27 @@ fn a_status_has_what_its_kind_has() {
     };
     assert!(has(broker(), "address") && !has(broker(), "subscriberUri"));
     assert!(has(trigger(), "subscriberUri") && !has(trigger(), "sinkUri"));
-    assert!(has(ping_source(), "ceAttributes") && !has(ping_source(), "webhookIDKey"));
-    assert!(has(github_source(), "webhookIDKey"));
-    for schema in [broker(), trigger(), ping_source(), github_source()] {
+    let tick = source::<TickSource>();
+    assert!(has(tick.clone(), "ceAttributes") && !has(tick.clone(), "subscriberUri"));
+    assert_eq!(
+        tick["properties"]["status"]["properties"]["consumers"],
+        json!({"type": "integer", "description": "How many there are."})
+    );
+    for schema in [broker(), trigger(), tick] {
         assert!(has(schema.clone(), "conditions") && has(schema, "observedGeneration"));
     }
+}
+
+#[test]
+fn a_source_is_described_by_what_the_type_of_its_spec_says() {
+    let schema = source::<TickSource>();
+    assert_eq!(schema["description"], "A `TickSource` sends its data now and then.");
+    assert_eq!(schema["required"], json!(["spec"]));
+    let spec = &schema["properties"]["spec"];
+    assert_eq!(spec["description"], "What is wanted of the source.");
+    assert_eq!(spec["required"], json!(["sink"]));
+    assert_eq!(
+        spec["properties"]["data"],
+        json!({"type": "string", "description": "What it sends."})
+    );
 }

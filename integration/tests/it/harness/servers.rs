@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::resource::{self, RESOURCES, Resource};
+use crds::resource::{self, Resource};
 use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
 use crds_apiserver::store::{Options, Store};
 use http::{HeaderMap, Request};
+use integration::resources::CATALOG;
 use kube::Client;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -34,12 +35,13 @@ pub(crate) struct Embedded {
 impl Embedded {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open(&directory.path().join("resources.redb"), Options::default());
+        let store =
+            Store::open(&directory.path().join("resources.redb"), CATALOG, Options::default());
         let store = store.expect("a store");
         let config = Config {
             token: None,
             git_version: "v1.34.0+weft.test".to_owned(),
-            checks: Checks { cesql: Box::new(|_| Ok(())), schedule: Box::new(|_, _| Ok(())) },
+            checks: Checks { cesql: Box::new(|_| Ok(())) },
             limits: Limits::default(),
         };
         let router = ApiServer::new(Arc::clone(&store), config).local();
@@ -81,7 +83,7 @@ async fn real() -> Client {
 
 /// Applies the definitions as an operator would, and waits until the server serves the kinds.
 async fn define(client: Client) {
-    for document in resource::yaml().split("---\n").filter(|text| !text.trim().is_empty()) {
+    for document in resource::yaml(CATALOG).split("---\n").filter(|text| !text.trim().is_empty()) {
         let name = document
             .lines()
             .find_map(|line| line.strip_prefix("  name: "))
@@ -93,7 +95,7 @@ async fn define(client: Client) {
         let answer = send(&client, "PATCH", &path, &headers, document).await;
         assert!(matches!(answer.status, 200 | 201), "{name}: {answer:?}");
     }
-    for resource in RESOURCES.iter().filter(|resource| resource.is_custom()) {
+    for resource in CATALOG.iter().filter(|resource| resource.is_custom()) {
         for version in resource.versions {
             let path = format!("/apis/{}/{}/{}", resource.group, version.name, resource.plural);
             eventually(&format!("{path} is served"), async || {

@@ -4,22 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Run, Supervised, supervise};
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::fake::InMemory;
-use crate::clock::Clock;
-use crate::emit::Overrides;
-use crate::emit::fake::{Recorder, emitter};
-use crate::metrics::Metrics;
-use crate::source::{Context, SourceError};
+use crate::source::{self, Context, SourceError};
 use crate::status::{Board, State, Status, fake};
-use crate::webhook::Hooks;
 
 /// A supervised source.
 struct World {
@@ -39,19 +31,8 @@ fn start_after(
     previous: Option<CancellationToken>,
     run: impl Fn(u32, Context) -> Run + Send + 'static,
 ) -> World {
-    let (report, board) = fake::reporter("Test");
-    let (stop, done) = (CancellationToken::new(), CancellationToken::new());
-    let context = Context {
-        namespace: "default".into(),
-        name: "one".into(),
-        emit: emitter(Recorder::new(), Overrides::default(), report.clone()),
-        stop: stop.clone(),
-        report,
-        checkpoint: Checkpoint::new(Arc::new(InMemory::default()), "one"),
-        hooks: Hooks::new(Metrics::default()),
-        clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
-        metrics: Metrics::default().of(&fake::key("Test")),
-    };
+    let (context, board) = source::fake::World::new().context("Test");
+    let (stop, done) = (context.stop.clone(), CancellationToken::new());
     let supervised = Supervised { key: fake::key("Test"), context, previous, done: done.clone() };
     let starts = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&starts);

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crds::resource::Resource;
+use crds::resource::{Catalog, Resource};
 use redb::backends::FileBackend;
 use redb::{
     Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle,
@@ -162,22 +162,18 @@ impl Database {
     }
 
     /// Reads everything.
-    pub(super) fn load(&self, resources: &'static [Resource]) -> Result<Contents, OpenError> {
+    pub(super) fn load(&self, catalog: Catalog) -> Result<Contents, OpenError> {
         let version = self.version()?;
-        guarded(&self.path, || self.load_unguarded(resources, version))
+        guarded(&self.path, || self.load_unguarded(catalog, version))
     }
 
-    fn load_unguarded(
-        &self,
-        resources: &'static [Resource],
-        version: u64,
-    ) -> Result<Contents, redb::Error> {
-        let known: HashMap<String, (usize, &'static Resource)> = resources
+    fn load_unguarded(&self, catalog: Catalog, version: u64) -> Result<Contents, redb::Error> {
+        let known: HashMap<String, (usize, &'static Resource)> = catalog
             .iter()
             .enumerate()
             .map(|(index, resource)| (resource.full_name(), (index, resource)))
             .collect();
-        let kinds = resources.iter().map(|_| Objects::default()).collect();
+        let kinds = catalog.iter().map(|_| Objects::default()).collect();
         let mut contents = Contents { version, kinds, unknown: BTreeMap::new() };
         for entry in self.redb.begin_read()?.open_table(OBJECTS)?.iter()? {
             let (key, value) = entry?;

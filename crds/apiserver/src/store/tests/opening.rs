@@ -167,9 +167,9 @@ async fn kinds_that_are_not_known_are_kept_as_they_are() {
     drop(database);
 
     let disk = Disk::open(&path).unwrap();
-    let unknown = disk.load(&super::KINDS).unwrap().unknown;
+    let unknown = disk.load(super::CATALOG).unwrap().unknown;
     assert_eq!(unknown.into_iter().collect::<Vec<_>>(), [("sprockets.example.com".to_owned(), 1)]);
-    let store = Store::start(disk, &super::KINDS, Options::default()).unwrap();
+    let store = Store::start(disk, super::CATALOG, Options::default()).unwrap();
     put(&store, &widget("default", "0"), Expected::Version(2), "b").await.unwrap();
     drop(store);
     let database = Database::open(&path).unwrap();

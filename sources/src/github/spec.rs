@@ -1,56 +1,36 @@
-//! The GitHub source: webhooks of a repository or an organisation as events.
+//! What is wanted of a GitHub source: its fields, and what is refused with which words.
+
+use crds::annotation;
+use crds::ce_overrides::CloudEventOverrides;
+use crds::destination::Destination;
+use crds::meta::ObjectMeta;
+use crds::object::Rules;
+use crds::resource::{AGE, READY, REASON, Resource, Version};
+use crds::secret_ref::SecretValueFromSource;
+use crds::source::{self, Fact, SINK, SourceSpec};
+use crds::{FieldError, FieldErrors};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
 
 mod events;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use url::Url;
+use events::EVENTS;
 
-use crate::annotation;
-use crate::ce_overrides::CloudEventOverrides;
-use crate::condition::Status;
-use crate::destination::Destination;
-use crate::meta::ObjectMeta;
-use crate::{FieldError, FieldErrors, name};
-
-pub use events::EVENTS;
-
-/// Group and version.
-pub const API_VERSION: &str = "sources.knative.dev/v1alpha1";
-/// The kind.
-pub const KIND: &str = "GitHubSource";
 /// In place of an event's name: all of them, as in GitHub's own API.
-pub const EVERY_EVENT: &str = "*";
-/// The API of github.com.
-pub const DEFAULT_API_URL: &str = "https://api.github.com/";
+pub(super) const EVERY_EVENT: &str = "*";
 
 /// A GitHub source makes an event of every webhook that GitHub sends about a repository or an organisation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GitHubSource {
-    /// Always [`API_VERSION`].
-    pub api_version: String,
-    /// Always [`KIND`].
-    pub kind: String,
-    /// Name, labels, annotations.
-    pub metadata: ObjectMeta,
-    /// What is wanted of the source.
-    pub spec: GitHubSourceSpec,
-    /// What the controller says about it; this may be a moment behind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
-}
-
-/// What is wanted of a GitHub source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("required" = ["ownerAndRepository", "eventTypes", "secretToken", "sink"]))]
-pub struct GitHubSourceSpec {
+pub struct GitHubSource {
     /// What is listened to: `organisation`, or `owner/repository`.
     #[schemars(length(min = 1))]
     pub owner_and_repository: String,
     /// GitHub's names of the events, as in `push`; `*` stands for all, also those that GitHub adds later.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), transform = with_event_names)]
     pub event_types: Vec<String>,
     /// The token with which the webhook is made at GitHub. Not needed if the annotation `weft.dev/register: "false"` says
     /// that it is made by hand.
@@ -76,78 +56,59 @@ pub struct GitHubSourceSpec {
     pub ce_overrides: Option<CloudEventOverrides>,
 }
 
-/// A value that stands in a Secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SecretValueFromSource {
-    /// Which key of which Secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<SecretKeySelector>,
-}
+impl SourceSpec for GitHubSource {
+    const RESOURCE: Resource = Resource {
+        kind: "GitHubSource",
+        plural: "githubsources",
+        singular: "githubsource",
+        categories: &["all", "knative", "eventing", "sources"],
+        versions: &[Version {
+            name: "v1alpha1",
+            deprecated: None,
+            columns: &[READY, REASON, SINK, AGE],
+            schema: source::schema::<Self>,
+        }],
+        annotations: &[("registry.knative.dev/eventTypes", TYPES)],
+        ..source::resource::<Self>()
+    };
+    const ANNOTATIONS: &'static [&'static str] = &[annotation::REGISTER];
+    const FACTS: &'static [Fact] = &[Fact {
+        name: "webhookIDKey",
+        kind: "string",
+        description: "The number of the webhook at GitHub.",
+    }];
 
-/// A key of a Secret in the source's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(extend("required" = ["name", "key"]))]
-pub struct SecretKeySelector {
-    /// The name of the Secret, in the source's namespace.
-    pub name: String,
-    /// The key within it.
-    pub key: String,
-    /// Whether it may be absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub optional: Option<bool>,
+    fn sink(&self) -> &Destination {
+        &self.sink
+    }
+
+    fn sink_mut(&mut self) -> &mut Destination {
+        &mut self.sink
+    }
+
+    fn ce_overrides(&self) -> Option<&CloudEventOverrides> {
+        self.ce_overrides.as_ref()
+    }
+
+    fn validate(&self, metadata: &ObjectMeta, _: &Rules<'_>) -> FieldErrors {
+        self.validate_fields(annotation::register(metadata).unwrap_or(true))
+    }
+
+    fn validate_annotations(metadata: &ObjectMeta) -> FieldErrors {
+        annotation::register(metadata).err().unwrap_or_default()
+    }
 }
 
 impl GitHubSource {
-    /// Fills in what the user left out.
-    pub fn defaults(&mut self) {
-        self.metadata.defaults();
-        self.spec.sink.defaults(&self.metadata.namespace);
-    }
-
-    /// What is wrong with it, once defaults are filled in.
-    #[must_use]
-    pub fn validate(&self) -> FieldErrors {
-        let mut errors = self.metadata.validate();
-        let register = annotation::register(&self.metadata);
-        let needs_access = *register.as_ref().unwrap_or(&true);
-        errors.also(self.spec.validate(needs_access).via("spec"));
-        errors.also(register.err().unwrap_or_default());
-        errors.also(annotation::unknown(&self.metadata, KIND, annotation::ON_GITHUB_SOURCE));
-        errors
-    }
-
-    /// Whether the mesh makes the webhook; if not, the user does.
-    #[must_use]
-    pub fn register(&self) -> bool {
-        annotation::register(&self.metadata).unwrap_or(true)
-    }
-}
-
-impl GitHubSourceSpec {
     /// The owner, and the repository unless this is about an organisation.
-    #[must_use]
-    pub fn owner_and_repository(&self) -> (&str, Option<&str>) {
+    pub(super) fn owner_and_repository(&self) -> (&str, Option<&str>) {
         match self.owner_and_repository.split_once('/') {
             Some((owner, repository)) => (owner, Some(repository)),
             None => (&self.owner_and_repository, None),
         }
     }
 
-    /// The key of the token with which the webhook is made.
-    #[must_use]
-    pub fn access_token(&self) -> Option<&SecretKeySelector> {
-        self.access_token.as_ref()?.secret_key_ref.as_ref()
-    }
-
-    /// The key of the secret with which GitHub signs.
-    #[must_use]
-    pub fn secret_token(&self) -> Option<&SecretKeySelector> {
-        self.secret_token.as_ref()?.secret_key_ref.as_ref()
-    }
-
-    fn validate(&self, needs_access: bool) -> FieldErrors {
+    fn validate_fields(&self, needs_access: bool) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let (owner, repository) = self.owner_and_repository();
         if self.owner_and_repository.is_empty() {
@@ -168,7 +129,9 @@ impl GitHubSourceSpec {
             }
         }
         match &self.access_token {
-            Some(token) => errors.also(validate_secret(Some(token)).via("accessToken")),
+            Some(token) => {
+                errors.also(SecretValueFromSource::validate(Some(token)).via("accessToken"))
+            }
             None if needs_access => {
                 errors.push(FieldError::missing("accessToken").with_details(format!(
                     "whoever makes the webhook by hand says so with the annotation {}: \"false\"",
@@ -177,7 +140,7 @@ impl GitHubSourceSpec {
             }
             None => {}
         }
-        errors.also(validate_secret(self.secret_token.as_ref()).via("secretToken"));
+        errors.also(SecretValueFromSource::validate(self.secret_token.as_ref()).via("secretToken"));
         if let Some(url) = &self.github_api_url
             && !is_api_url(url)
         {
@@ -188,33 +151,16 @@ impl GitHubSourceSpec {
                 error.with_details("expected a URL such as https://github.example.com/api/v3/"),
             );
         }
-        errors.also(self.sink.validate(None).via("sink"));
-        if let Some(overrides) = &self.ce_overrides {
-            errors.also(overrides.validate().via("ceOverrides"));
-        }
         errors
     }
 }
 
-fn validate_secret(value: Option<&SecretValueFromSource>) -> FieldErrors {
-    let Some(value) = value else {
-        return FieldError::missing("").into();
-    };
-    let Some(selector) = &value.secret_key_ref else {
-        return FieldError::missing("secretKeyRef").into();
-    };
-    let mut errors = FieldErrors::new();
-    if selector.name.is_empty() {
-        errors.push(FieldError::missing("name"));
-    } else if let Err(rule) = name::subdomain(&selector.name) {
-        errors.push(FieldError::invalid(&selector.name, "name").with_details(rule));
+/// Names the events that can be asked for.
+fn with_event_names(schema: &mut schemars::Schema) {
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        let names = std::iter::once(&EVERY_EVENT).chain(EVENTS);
+        items.insert("enum".to_owned(), names.map(|name| Value::from(*name)).collect());
     }
-    if selector.key.is_empty() {
-        errors.push(FieldError::missing("key"));
-    } else if let Err(rule) = name::config_key(&selector.key) {
-        errors.push(FieldError::invalid(&selector.key, "key").with_details(rule));
-    }
-    errors.via("secretKeyRef")
 }
 
 fn is_github_name(name: &str) -> bool {
@@ -234,6 +180,42 @@ fn is_api_url(text: &str) -> bool {
             && url.password().is_none()
     })
 }
+
+/// What `kn source list-types` offers: Knative's own selection. The type of any other event of GitHub's is formed in the same way.
+const TYPES: &str = r#"[{"type":"dev.knative.source.github.check_suite"},
+{"type":"dev.knative.source.github.commit_comment"},
+{"type":"dev.knative.source.github.create"},
+{"type":"dev.knative.source.github.delete"},
+{"type":"dev.knative.source.github.deployment"},
+{"type":"dev.knative.source.github.deployment_status"},
+{"type":"dev.knative.source.github.fork"},
+{"type":"dev.knative.source.github.gollum"},
+{"type":"dev.knative.source.github.installation"},
+{"type":"dev.knative.source.github.integration_installation"},
+{"type":"dev.knative.source.github.issue_comment"},
+{"type":"dev.knative.source.github.issues"},
+{"type":"dev.knative.source.github.label"},
+{"type":"dev.knative.source.github.member"},
+{"type":"dev.knative.source.github.membership"},
+{"type":"dev.knative.source.github.milestone"},
+{"type":"dev.knative.source.github.organization"},
+{"type":"dev.knative.source.github.org_block"},
+{"type":"dev.knative.source.github.page_build"},
+{"type":"dev.knative.source.github.ping"},
+{"type":"dev.knative.source.github.project_card"},
+{"type":"dev.knative.source.github.project_column"},
+{"type":"dev.knative.source.github.project"},
+{"type":"dev.knative.source.github.public"},
+{"type":"dev.knative.source.github.pull_request"},
+{"type":"dev.knative.source.github.pull_request_review"},
+{"type":"dev.knative.source.github.pull_request_review_comment"},
+{"type":"dev.knative.source.github.push"},
+{"type":"dev.knative.source.github.release"},
+{"type":"dev.knative.source.github.repository"},
+{"type":"dev.knative.source.github.status"},
+{"type":"dev.knative.source.github.team"},
+{"type":"dev.knative.source.github.team_add"},
+{"type":"dev.knative.source.github.watch"}]"#;
 
 #[cfg(test)]
 mod tests;

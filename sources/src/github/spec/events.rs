@@ -1,7 +1,7 @@
 //! GitHub's names of webhook events.
 
 /// Every event that GitHub's documentation of webhooks names, and those it once did and Knative accepts. Sorted.
-pub const EVENTS: &[&str] = &[
+pub(super) const EVENTS: &[&str] = &[
     "branch_protection_configuration",
     "branch_protection_rule",
     "check_run",

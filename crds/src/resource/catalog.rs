@@ -1,0 +1,77 @@
+//! Which kinds there are: those of this crate, and the sources that somebody adds.
+
+use super::{InFiles, Resource, knative, kubernetes};
+
+static KNATIVE: [Resource; 2] = [knative::BROKER, knative::TRIGGER];
+static KUBERNETES: [Resource; 7] = [
+    kubernetes::NAMESPACE,
+    kubernetes::SECRET,
+    kubernetes::CONFIG_MAP,
+    kubernetes::EVENT,
+    kubernetes::SERVICE_ACCOUNT,
+    kubernetes::LEASE,
+    kubernetes::CUSTOM_RESOURCE_DEFINITION,
+];
+
+/// Every kind that a server serves or a file may hold: those of this crate, and the sources that somebody adds.
+#[derive(Clone, Copy)]
+pub struct Catalog {
+    sources: &'static [Resource],
+}
+
+impl Catalog {
+    /// The kinds of this crate alone.
+    pub const BUILTIN: Self = Self::new(&[]);
+
+    /// The kinds of this crate and `sources`. No two kinds may share a name within a group, nor a plural, singular or short
+    /// name with any other.
+    #[must_use]
+    pub const fn new(sources: &'static [Resource]) -> Self {
+        Self { sources }
+    }
+
+    /// All of them, the mesh's own first.
+    pub fn iter(self) -> impl Iterator<Item = &'static Resource> + Clone {
+        KNATIVE.iter().chain(self.sources).chain(&KUBERNETES)
+    }
+
+    /// The kind of that group and plural.
+    #[must_use]
+    pub fn find(self, group: &str, plural: &str) -> Option<&'static Resource> {
+        self.iter().find(|resource| resource.group == group && resource.plural == plural)
+    }
+
+    /// The kind of that name in that group.
+    #[must_use]
+    pub fn of_kind(self, group: &str, kind: &str) -> Option<&'static Resource> {
+        self.iter().find(|resource| resource.group == group && resource.kind == kind)
+    }
+
+    /// Whether a file may hold objects of that kind in that version, as in `eventing.knative.dev/v1`.
+    #[must_use]
+    pub fn supports(self, api_version: &str, kind: &str) -> bool {
+        self.supported(api_version, kind).is_some()
+    }
+
+    /// The kind of that name, if a file may hold its objects in that version.
+    pub(crate) fn supported(self, api_version: &str, kind: &str) -> Option<&'static Resource> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        self.of_kind(group, kind).filter(|resource| {
+            resource.in_files != InFiles::Never && resource.version(version).is_some()
+        })
+    }
+
+    /// The kinds that a file may hold, with their versions.
+    pub(crate) fn supports_what(self) -> Vec<(String, &'static str)> {
+        self.iter()
+            .filter(|resource| resource.in_files != InFiles::Never)
+            .flat_map(Resource::served_as)
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(Resource::full_name)).finish()
+    }
+}

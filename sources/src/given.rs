@@ -1,0 +1,161 @@
+//! What a source is handed of Secrets and `ConfigMap`s: it names what it needs, and whoever runs it looks it up.
+
+use std::collections::BTreeMap;
+
+use crds::secret_ref::{SecretKeySelector, SecretValueFromSource};
+use thiserror::Error;
+
+use crate::secret::Secret;
+
+/// Where a value is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A Secret.
+    Secret,
+    /// A `ConfigMap`; only certificates in PEM are found there.
+    ConfigMap,
+}
+
+/// What a source does without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Necessity {
+    /// It does not run.
+    Required,
+    /// It runs, does less, and its status says what is missing.
+    Wanted,
+    /// It runs.
+    Optional,
+}
+
+/// A value that a source needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The field of the spec that asks for it, as in `net.sasl.user`; the value is found under it.
+    pub field: &'static str,
+    /// Where it is kept.
+    pub origin: Origin,
+    /// The name of the Secret or `ConfigMap`, in the source's namespace.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+    /// What the source does without it.
+    pub necessity: Necessity,
+    /// The condition that says that it is missing, and why in one word; without it the condition that says whether the
+    /// source works, and `SecretNotFound` or `ConfigMapNotFound`.
+    pub missing: Option<(&'static str, &'static str)>,
+}
+
+/// What a source was handed, by the fields that asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given(BTreeMap<&'static str, Secret>);
+
+/// A value that a source cannot do without is missing or not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field}: {why}")]
+pub struct NotGiven {
+    /// The field that asks for it.
+    pub field: &'static str,
+    /// What is wrong with the value, without the value.
+    pub why: &'static str,
+}
+
+impl Need {
+    /// A key of a Secret.
+    #[must_use]
+    pub fn secret(field: &'static str, name: impl Into<String>, key: impl Into<String>) -> Self {
+        Self {
+            field,
+            origin: Origin::Secret,
+            name: name.into(),
+            key: key.into(),
+            necessity: Necessity::Required,
+            missing: None,
+        }
+    }
+
+    /// A key of a `ConfigMap`, with certificates in PEM; nothing else is found there.
+    #[must_use]
+    pub fn config_map(
+        field: &'static str,
+        name: impl Into<String>,
+        key: impl Into<String>,
+    ) -> Self {
+        Self { origin: Origin::ConfigMap, ..Self::secret(field, name, key) }
+    }
+
+    /// What a `secretKeyRef` names, if there is one.
+    #[must_use]
+    pub fn selected(field: &'static str, value: Option<&SecretValueFromSource>) -> Option<Self> {
+        let SecretKeySelector { name, key, optional } = value?.selector()?;
+        let need = Self::secret(field, name.as_str(), key.as_str());
+        Some(if optional.unwrap_or(false) { need.optional() } else { need })
+    }
+
+    /// The same, though the source can do without.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { necessity: Necessity::Optional, ..self }
+    }
+
+    /// The same, though the source runs without and does less.
+    #[must_use]
+    pub fn wanted(self) -> Self {
+        Self { necessity: Necessity::Wanted, ..self }
+    }
+
+    /// The same, with the condition and the reason that say that it is missing.
+    #[must_use]
+    pub fn or(self, condition: &'static str, reason: &'static str) -> Self {
+        Self { missing: Some((condition, reason)), ..self }
+    }
+}
+
+impl Given {
+    /// What is under a field, if it was asked for and is there.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<&Secret> {
+        self.0.get(field)
+    }
+
+    /// What is under a field.
+    ///
+    /// # Errors
+    /// When there is nothing, or an empty text.
+    pub fn require(&self, field: &'static str) -> Result<&Secret, NotGiven> {
+        match self.get(field) {
+            Some(value) if value.is_empty() => Err(NotGiven { field, why: "it is empty" }),
+            Some(value) => Ok(value),
+            None => Err(NotGiven { field, why: "it is missing" }),
+        }
+    }
+}
+
+impl FromIterator<(&'static str, Secret)> for Given {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Secret)>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Given, Necessity, Need, Origin};
+    use crate::secret::Secret;
+
+    #[test]
+    fn what_is_missing_or_empty_is_named_by_its_field() {
+        let given: Given =
+            [("user", Secret::new("")), ("password", Secret::new("p"))].into_iter().collect();
+        assert_eq!(given.require("user").unwrap_err().to_string(), "user: it is empty");
+        assert_eq!(given.require("token").unwrap_err().to_string(), "token: it is missing");
+        assert_eq!(given.require("password").unwrap().expose(), "p");
+        assert_eq!(given.get("user").map(Secret::is_empty), Some(true));
+    }
+
+    #[test]
+    fn a_need_of_a_config_map_keeps_its_choices() {
+        let need = Need::config_map("caCert", "ca", "ca.crt").optional().or("Deployed", "NoCA");
+        assert_eq!(need.origin, Origin::ConfigMap);
+        assert_eq!(need.necessity, Necessity::Optional);
+        assert_eq!(need.missing, Some(("Deployed", "NoCA")));
+    }
+}

@@ -1,0 +1,23 @@
+//! What a cluster with Knative Eventing did, replayed against the kinds of this crate as well.
+
+#[path = "../../crds/tests/measured/cases.rs"]
+mod cases;
+
+use crds::resource::Catalog;
+
+static CATALOG: Catalog = Catalog::new(sources::RESOURCES);
+
+#[test]
+fn refusals_have_knatives_words() {
+    assert_eq!(cases::refusals_have_knatives_words(CATALOG), 24);
+}
+
+#[test]
+fn what_is_accepted_is_stored_with_knatives_defaults() {
+    assert_eq!(cases::what_is_accepted_is_stored_with_knatives_defaults(CATALOG), 21);
+}
+
+#[test]
+fn stricter_refusals_name_the_filter_and_say_why() {
+    cases::stricter_refusals_name_the_filter_and_say_why(CATALOG);
+}
