@@ -31,9 +31,9 @@ pub enum Command {
   weft up -f mesh.yaml --data ./data               keep the events in ./data
   weft up --events 0.0.0.0:8080 --api 127.0.0.1:0  listen to everybody; any free port for the API
 
-The YAML is Knative's: Broker, Trigger, GitHubSource, PingSource, Secret, ConfigMap. Files are
-followed: save one and it is in force. A mistake is reported with file, line and field, and the
-last good state keeps running.")]
+The YAML is Knative's: Broker, Trigger, sources, Secret, ConfigMap (`weft crds` prints every kind).
+Files are followed: save one and it is in force. A mistake is reported with file, line and field,
+and the last good state keeps running.")]
     Up(UpArgs),
     /// Build an event and post it to a broker
     #[command(after_help = "Examples:

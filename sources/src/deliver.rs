@@ -25,27 +25,16 @@ impl Context {
     /// [`SourceError::Stopped`] when the source is asked to stop meanwhile, [`SourceError::State`] when an event is refused
     /// and cannot be parked. Then some of the events may be safe and others are not: none is acknowledged.
     pub async fn deliver(&self, events: Vec<Event>) -> Result<(), SourceError> {
-        if events.is_empty() {
+        if events.len() > 1 && self.emit.takes_batches() && self.offer(&events).await?.is_ok() {
             return Ok(());
         }
-        match self.offer(&events).await? {
-            Ok(()) => Ok(()),
-            Err(_) if events.len() > 1 => {
-                // One of them spoils the batch; which one, only each by itself can tell.
-                for event in events {
-                    if let Err(error) = self.offer(std::slice::from_ref(&event)).await? {
-                        self.park(event, error.to_string()).await?;
-                    }
-                }
-                Ok(())
-            }
-            Err(error) => {
-                for event in events {
-                    self.park(event, error.to_string()).await?;
-                }
-                Ok(())
+        // If one of them spoilt the batch, only each by itself can tell which.
+        for event in events {
+            if let Err(error) = self.offer(std::slice::from_ref(&event)).await? {
+                self.park(event, error.to_string()).await?;
             }
         }
+        Ok(())
     }
 
     /// Keeps aside an event that nobody takes, so that its source goes on with the next.
@@ -98,3 +87,6 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,6 +232,13 @@ impl Emitter {
         Self { port, sink, overrides, metrics, report }
     }
 
+    /// Whether the sink takes several events at once, all or none. An address gets them one by one, so that of a batch that
+    /// fails some would come again for nothing.
+    #[must_use]
+    pub fn takes_batches(&self) -> bool {
+        matches!(self.sink, Sink::Broker { .. })
+    }
+
     /// Applies the overrides, then hands the events over. When it returns `Ok` they are durable: acknowledge
     /// upstream now, and not before.
     ///

@@ -217,3 +217,6 @@ fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'st
         _ => Err(NotGiven { field, why: NOT_CERTIFICATES }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ impl Message<'_> {
         builder.build()
     }
 }
+
+#[cfg(test)]
+mod tests;

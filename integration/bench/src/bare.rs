@@ -63,10 +63,27 @@ async fn answer(
     match role {
         Role::Baseline => {}
         Role::Oracle(oracle, ids) => {
+            let body = unwrapped(body.to_bytes());
             let id = parts.headers.get("ce-id").and_then(|id| id.to_str().ok()?.parse().ok());
-            oracle.delivered(id, &body.to_bytes(), ids.sent());
+            oracle.delivered(id.or_else(|| told(&body)), &body, ids.sent());
         }
         Role::Hang => std::future::pending().await,
     }
     Ok(response)
+}
+
+/// The payload within what the Redis source makes of an entry: `["payload","…"]`.
+fn unwrapped(body: Bytes) -> Bytes {
+    if !body.starts_with(b"[") {
+        return body;
+    }
+    let fields: Result<[String; 2], _> = serde_json::from_slice(&body);
+    fields.map_or(body, |[_, payload]| payload.into())
+}
+
+/// The id that a payload tells, for events whose own ids were given by where they came from.
+fn told(body: &[u8]) -> Option<u64> {
+    let rest = body.strip_prefix(b"{\"id\":")?;
+    let digits = rest.split(|byte| *byte == b',').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -8,10 +8,12 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use hmac::{Hmac, Mac};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use sha2::Sha256;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -58,6 +60,8 @@ pub(crate) struct Load {
     pub(crate) until: Until,
     /// `type` of event `id`.
     pub(crate) ty: fn(u64) -> String,
+    /// Sends web hooks in the place of events, signed with this as GitHub signs them.
+    pub(crate) signed_with: Option<&'static str>,
 }
 
 /// What a load saw.
@@ -90,6 +94,11 @@ impl Ids {
     #[must_use]
     pub(crate) fn sent(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+
+    /// Counts ids that were sent in another way.
+    pub(crate) fn skip(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::SeqCst);
     }
 
     fn next(&self) -> u64 {
@@ -271,15 +280,22 @@ impl Worker {
             *sender = connect(&self.load.address).await.ok();
         }
         let connection = sender.as_mut()?;
+        let body = payload(id, self.load.size);
         let request = Request::post(self.load.path.as_str())
             .header("host", self.load.address.as_str())
-            .header("ce-specversion", "1.0")
-            .header("ce-type", (self.load.ty)(id))
-            .header("ce-source", "/bench")
-            .header("ce-id", id.to_string())
-            .header("content-type", "application/json")
-            .body(Full::new(payload(id, self.load.size)))
-            .ok()?;
+            .header("content-type", "application/json");
+        let request = match self.load.signed_with {
+            Some(secret) => request
+                .header("x-github-event", "push")
+                .header("x-github-delivery", id.to_string())
+                .header("x-hub-signature-256", signature(secret, &body)),
+            None => request
+                .header("ce-specversion", "1.0")
+                .header("ce-type", (self.load.ty)(id))
+                .header("ce-source", "/bench")
+                .header("ce-id", id.to_string()),
+        };
+        let request = request.body(Full::new(body)).ok()?;
         let answer = async {
             connection.ready().await?;
             let response = connection.send_request(request).await?;
@@ -295,4 +311,13 @@ impl Worker {
             }
         }
     }
+}
+
+/// As GitHub signs a delivery.
+fn signature(secret: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key will do");
+    mac.update(body);
+    let hex: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
 }

@@ -18,6 +18,7 @@ mod bare;
 mod load;
 mod mesh;
 mod oracle;
+mod peers;
 mod report;
 mod scenarios;
 

@@ -22,6 +22,7 @@ mod isolation;
 mod kill;
 mod latency;
 mod rates;
+mod sources;
 mod thin;
 
 /// Their names, in the order they run.
@@ -40,6 +41,9 @@ pub(crate) const NAMES: &[&str] = &[
     "kubectl",
     "watchers",
     "kill",
+    "queues",
+    "webhook",
+    "source-kills",
 ];
 
 /// Payload of the named figures.
@@ -70,6 +74,9 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "apply" => control::triggers(bench).await,
             "kubectl" => control::kubectl(bench).await,
             "watchers" => control::watchers(bench).await,
+            "queues" => sources::queues(bench).await,
+            "webhook" => sources::webhook(bench).await,
+            "source-kills" => sources::kills(bench).await,
             _ => kill::kill(bench).await,
         };
         figures.extend(found.with_context(|| format!("scenario {name}"))?);
@@ -81,7 +88,7 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
 fn load(address: &str, pace: Pace, until: Until) -> Load {
     let path = "/default/default".to_owned();
     let (address, ty) = (address.to_owned(), one_type as fn(u64) -> String);
-    Load { address, path, connections: CONNECTIONS, size: SIZE, pace, until, ty }
+    Load { address, path, connections: CONNECTIONS, size: SIZE, pace, until, ty, signed_with: None }
 }
 
 fn one_type(_: u64) -> String {

@@ -211,3 +211,21 @@ fn the_readme_is_short_and_names_every_command() {
         );
     }
 }
+
+/// What `docs/writing-a-source.md` promises: its file, its lines in the list, its example, and nothing else that names it.
+#[test]
+fn a_source_is_added_in_three_places() {
+    for kind in sources::ALL {
+        let example = root().join("examples").join(kind.module);
+        assert!(example.join("README.md").is_file(), "{} says what it shows", example.display());
+        let file = format!("sources/src/{}", kind.module);
+        assert!(root().join(format!("{file}.rs")).is_file(), "{file}.rs");
+        let elsewhere = offenders(|path, text| {
+            let own = path.starts_with(&file) || path == "sources/src/lib.rs";
+            let product = !is_test(path) && !path.starts_with("integration/bench/");
+            let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            !own && product && code.any(|line| line.contains(kind.name))
+        });
+        none(&elsewhere, &format!("only {file} and the list name {}", kind.name));
+    }
+}

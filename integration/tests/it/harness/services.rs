@@ -1,6 +1,6 @@
 //! The real peers of `integration/services`, started once a test run and stopped when it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -13,10 +13,37 @@ fn directory() -> PathBuf {
 
 /// Starts a service, or finds it running, and answers what it published. The first call on a machine installs it.
 pub(crate) async fn up(name: &str) -> Value {
+    up_in(&directory(), name).await
+}
+
+/// Services of one test alone, which it may stop and start again.
+#[derive(Clone, Debug)]
+pub(crate) struct Services(PathBuf);
+
+impl Services {
+    /// Those of that name.
+    pub(crate) fn of(name: &str) -> Self {
+        Self(directory().with_extension(name))
+    }
+
+    /// Starts a service, or finds it running, and answers what it published.
+    pub(crate) async fn up(&self, name: &str) -> Value {
+        up_in(&self.0, name).await
+    }
+
+    /// Stops a service; its data stay.
+    pub(crate) async fn down(&self, name: &str) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/services/down");
+        let status = Command::new(script).arg(&self.0).arg(name).stdin(Stdio::null()).status();
+        assert!(status.await.expect("the script runs").success(), "{name} could not be stopped");
+    }
+}
+
+async fn up_in(directory: &Path, name: &str) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/services/up");
     let output = Command::new(script)
         .args(["--owner", &std::process::id().to_string(), "--dir"])
-        .arg(directory())
+        .arg(directory)
         .arg(name)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -1,0 +1,168 @@
+//! Sources against bare clients of the same systems, web hooks against plain ingest, and kills in the middle.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Baseline, account, drained, everything, load, with_oracle};
+use crate::Bench;
+use crate::bare::{self, Role};
+use crate::load::{Ids, Load, Pace, Until};
+use crate::mesh::{Mesh, until, yaml};
+use crate::oracle::Oracle;
+use crate::peers::kafka::Kafka;
+use crate::peers::nats::Nats;
+use crate::peers::rabbitmq::RabbitMq;
+use crate::peers::redis::Redis;
+use crate::peers::{Peer, Services};
+use crate::report::Figure;
+
+/// Bytes of a message.
+const SIZE: usize = 1024;
+
+/// Of a web hook's payload.
+const HOOK_SIZE: usize = 10 << 10;
+
+/// How long a source may take from its manifest to its first message: some systems let nobody into a group before a while.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Each of the systems that keep messages for those who acknowledge them.
+pub(super) async fn queues(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let bare = Baseline::start().await?.seen(Pace::Closed, bench.span() / 2).await?.rate;
+    Ok(vec![
+        // A bare consumer reads faster than anybody can deliver over HTTP: beyond the baseline it is held to nothing.
+        queue::<Kafka>(bench, 400_000, bare).await?,
+        queue::<Nats>(bench, 100_000, f64::INFINITY).await?,
+        queue::<RabbitMq>(bench, 100_000, f64::INFINITY).await?,
+        queue::<Redis>(bench, 100_000, f64::INFINITY).await?,
+    ])
+}
+
+/// From the first message to the last, once read by a bare client and once delivered by the mesh.
+async fn queue<P: Peer>(bench: &Bench, full: u64, most: f64) -> anyhow::Result<Figure> {
+    let peer = P::start(Services::new()?).await?;
+    let count = bench.count(full);
+    peer.place("bare").await?;
+    peer.fill("bare", 0..count, SIZE).await?;
+    let first = Mutex::new(None);
+    peer.drain("bare", count, || *first.lock().expect("one thread") = Some(Instant::now())).await?;
+    let began = first.into_inner().expect("one thread").unwrap_or_else(Instant::now);
+    let bare = rate(count, began.elapsed());
+
+    let (ids, oracle) = accepted(count);
+    peer.place("mesh").await?;
+    peer.fill("mesh", 0..count, SIZE).await?;
+    let (mesh, _subscriber) = reading(bench, &peer, "mesh", (&ids, &oracle)).await?;
+    until("the first message", PATIENCE, || oracle.arrived() > 0).await?;
+    let (began, before) = (Instant::now(), oracle.arrived());
+    drained(&oracle, |_| true).await?;
+    let delivered = rate(count - before, began.elapsed());
+    drop(mesh);
+    let detail = format!("{delivered:.0} delivered/s, {bare:.0} read/s by a bare client");
+    let name = format!("{} to subscriber", P::NAME);
+    Ok(Figure::at_least(&name, delivered / bare.min(most), 0.5, "x bare client", detail)
+        .with(oracle.verdict(|_| true)))
+}
+
+/// Ten thousand messages each, and kill -9 in the middle.
+pub(super) async fn kills(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    Ok(vec![
+        killed::<Kafka>(bench).await?,
+        killed::<Nats>(bench).await?,
+        killed::<RabbitMq>(bench).await?,
+        killed::<Redis>(bench).await?,
+    ])
+}
+
+async fn killed<P: Peer>(bench: &Bench) -> anyhow::Result<Figure> {
+    let peer = P::start(Services::new()?).await?;
+    let count = bench.count(10_000);
+    let (ids, oracle) = accepted(count);
+    peer.place("mesh").await?;
+    peer.fill("mesh", 0..count, SIZE).await?;
+    let (mut mesh, _subscriber) = reading(bench, &peer, "mesh", (&ids, &oracle)).await?;
+    until("some messages", PATIENCE, || oracle.arrived() > count / 10).await?;
+    mesh.kill().await?;
+    let before = oracle.arrived();
+    mesh.restart().await?;
+    drained(&oracle, |_| true).await?;
+    let verdict = oracle.verdict(|_| true);
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    let lost = verdict.lost as f64;
+    let detail =
+        format!("killed when {before} of {count} had come; {} came twice", verdict.duplicates);
+    let name = format!("{} lost over kill -9", P::NAME);
+    Ok(Figure::at_most(&name, lost, 0.0, "messages", detail).with(verdict))
+}
+
+/// An account in which so many messages were accepted, by the system.
+fn accepted(count: u64) -> (Arc<Ids>, Arc<Oracle>) {
+    let (ids, oracle) = account();
+    ids.skip(count);
+    (0..count).for_each(|id| oracle.accepted(id));
+    (ids, oracle)
+}
+
+/// A mesh whose source reads a place, and delivers it to the oracle.
+async fn reading<P: Peer>(
+    bench: &Bench,
+    peer: &P,
+    place: &str,
+    (ids, oracle): (&Arc<Ids>, &Arc<Oracle>),
+) -> anyhow::Result<(Mesh, String)> {
+    let subscriber = bare::serve(Role::Oracle(oracle.clone(), ids.clone())).await?;
+    let resources = yaml(&[everything("all", &subscriber)]) + &peer.manifest(place);
+    Ok((Mesh::start(&bench.weft, &resources).await?, subscriber))
+}
+
+/// A signed web hook of GitHub's against plain ingest of the same bytes.
+pub(super) async fn webhook(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let (ids, oracle) = account();
+    let subscriber = with_oracle(&ids, &oracle).await?;
+    let mut paused = everything("paused", &subscriber);
+    paused.annotations = vec!["weft.dev/paused: \"true\"".to_owned()];
+    let mesh = Mesh::start(&bench.weft, &(yaml(&[paused]) + HOOK)).await?;
+    let shape = load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span() / 2));
+    let plain = Load { size: HOOK_SIZE, ..shape.clone() };
+    let signed = Load {
+        path: "/sources/default/hook".to_owned(),
+        signed_with: Some(SECRET),
+        ..plain.clone()
+    };
+    let mut ratios = Vec::new();
+    for _ in 0..3 {
+        let before = plain.run(&ids, &oracle).await?.rate;
+        let hook = signed.run(&ids, &oracle).await?.rate;
+        let after = plain.run(&ids, &oracle).await?.rate;
+        ratios.push((hook / f64::midpoint(before, after), hook));
+    }
+    ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (middle, hook) = ratios.get(1).copied().unwrap_or_default();
+    let all: Vec<String> = ratios.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
+    let detail = format!("{hook:.0} deliveries/s of 10 KiB; all turns {}", all.join(", "));
+    Ok(vec![Figure::at_least("GitHub web hook, signed", middle, 0.8, "x plain ingest", detail)])
+}
+
+const SECRET: &str = "it-is-a-secret-to-everybody";
+
+const HOOK: &str = "---
+apiVersion: v1
+kind: Secret
+metadata: {name: github}
+stringData: {secretToken: it-is-a-secret-to-everybody}
+---
+apiVersion: sources.knative.dev/v1alpha1
+kind: GitHubSource
+metadata: {name: hook, annotations: {weft.dev/register: 'false'}}
+spec:
+  ownerAndRepository: acme/shop
+  eventTypes: ['*']
+  secretToken: {secretKeyRef: {name: github, key: secretToken}}
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+";
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn rate(count: u64, span: Duration) -> f64 {
+    count as f64 / span.as_secs_f64()
+}

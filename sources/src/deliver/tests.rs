@@ -1,0 +1,68 @@
+//! Events are offered until they are taken, parked if they never will be, and left alone when the source stops.
+
+use std::time::Duration;
+
+use broker_event::{Event, EventBuilder};
+
+use crate::emit::EmitError;
+use crate::source::SourceError;
+use crate::source::fake::World;
+use crate::status::{Condition, fake as status};
+
+fn events(ids: &[&str]) -> Vec<Event> {
+    ids.iter().map(|id| EventBuilder::new(*id, "/s", "t").build().unwrap()).collect()
+}
+
+fn away() -> EmitError {
+    EmitError::Unavailable { reason: "no broker".to_owned() }
+}
+
+fn refused() -> EmitError {
+    EmitError::Refused { reason: "too large".to_owned() }
+}
+
+fn ids(world: &World) -> Vec<String> {
+    world.recorder.taken().iter().map(|event| event.id().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_away_is_waited_for() {
+    let world = World::new();
+    world.recorder.fail_with([away(), away(), away()]);
+    let (context, _) = world.context("Test");
+    context.deliver(events(&["1", "2"])).await.unwrap();
+    assert_eq!(ids(&world), ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_is_parked_and_the_rest_goes_on() {
+    let world = World::new();
+    // The batch, the first of it, and not the second.
+    world.recorder.fail_with([refused(), refused()]);
+    let (context, board) = world.context("Test");
+    context.deliver(events(&["1", "2"])).await.unwrap();
+    assert_eq!(ids(&world), ["2"]);
+    let parked = world.parked.0.lock().unwrap().clone();
+    let [(place, event, reason)] = parked.as_slice() else { panic!("{parked:?}") };
+    assert_eq!((place.as_str(), event.id()), ("Test/default/one", "1"));
+    assert!(reason.contains("too large"), "{reason}");
+    let conditions = status::only(&board).conditions;
+    let told = conditions.iter().find(|told| told.name == Condition::NOTHING_PARKED).unwrap();
+    assert!(!told.holds && told.message.contains("too large"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_stops_does_not_wait_on() {
+    let world = World::new();
+    world.recorder.always(Some(away()));
+    let (context, _) = world.context("Test");
+    let stop = context.stop.clone();
+    let delivering = context.deliver(events(&["1"]));
+    let stopping = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stop.cancel();
+    };
+    let (delivered, ()) = tokio::join!(delivering, stopping);
+    assert!(matches!(delivered, Err(SourceError::Stopped)));
+    assert!(world.parked.0.lock().unwrap().is_empty());
+}
