@@ -36,7 +36,7 @@ impl ParkingLot for Files {
             self.0.parent().map_or(Ok(()), sync)?;
         }
         let path = dir.join(name(event));
-        if !path.exists() && fs::read_dir(&dir)?.count() >= MAX_EVENTS {
+        if !path.try_exists()? && fs::read_dir(&dir)?.count() >= MAX_EVENTS {
             let full = format!(
                 "{MAX_EVENTS} events are parked in {}: look at them, then remove them",
                 dir.display()

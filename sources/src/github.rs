@@ -23,12 +23,13 @@ use crate::source::{About, Context, Source, SourceError};
 use crate::webhook::{Accepted, Hook, Request};
 
 mod attributes;
-mod payload;
+mod hook;
 mod signature;
 mod spec;
 
+pub use crate::payload::PayloadError;
 pub use attributes::{Attributes, attributes};
-pub use payload::PayloadError;
+pub use hook::GitHubApp;
 pub use spec::GitHubSource;
 
 use spec::EVERY_EVENT;
@@ -41,6 +42,9 @@ const ACCESS_TOKEN: &str = "accessToken";
 
 /// The field with the secret that deliveries are signed with.
 const SECRET_TOKEN: &str = "secretToken";
+
+/// The field with the certificates that the API's own is checked with.
+const CA_CERT: &str = "caCert";
 
 /// What GitHub is told to wait when the sink does not say. GitHub does not come back by itself; a script that
 /// redelivers failed deliveries reads it.
@@ -77,15 +81,23 @@ impl Source for GitHubSource {
         &[condition::SECRETS_PROVIDED, condition::WEBHOOK_CONFIGURED];
 
     fn needs(&self, about: &About) -> Vec<Need> {
-        let access = Need::selected(ACCESS_TOKEN, self.access_token.as_ref())
+        let (field, access) = match &self.github_app {
+            Some(app) => (hook::PRIVATE_KEY, app.private_key.as_ref()),
+            None => (ACCESS_TOKEN, self.access_token.as_ref()),
+        };
+        let access = Need::selected(field, access)
+            .map(|need| need.or(condition::SECRETS_PROVIDED, reason::ACCESS_TOKEN_NOT_FOUND));
+        let authority = Need::selected(CA_CERT, self.ca_cert.as_ref())
+            .map(|need| need.or(condition::SECRETS_PROVIDED, "CertificatesNotFound"));
+        let asking = access
+            .into_iter()
+            .chain(authority)
             // Without registering nothing is asked of GitHub, so no access is needed.
             .filter(|_| about.register())
-            .map(|need| {
-                need.wanted().or(condition::SECRETS_PROVIDED, reason::ACCESS_TOKEN_NOT_FOUND)
-            });
+            .map(Need::wanted);
         let signing = Need::selected(SECRET_TOKEN, self.secret_token.as_ref())
             .map(|need| need.or(condition::SECRETS_PROVIDED, reason::SECRET_TOKEN_NOT_FOUND));
-        signing.into_iter().chain(access).collect()
+        signing.into_iter().chain(asking).collect()
     }
 
     fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
@@ -100,14 +112,21 @@ impl Source for GitHubSource {
             .collect()
     }
 
+    fn leaves_traces(&self, about: &About) -> bool {
+        about.register()
+    }
+
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
         let secret = ctx.given.require(SECRET_TOKEN)?.clone();
         let receiver = Arc::new(Receiver::new(&self, secret, ctx.emit.clone()));
         let about = &ctx.about;
         let _registration = ctx.hooks.register(&about.namespace, &about.name, receiver)?;
-        ctx.report.running();
-        ctx.stop.cancelled().await;
+        hook::run(&self, &ctx).await;
         Ok(())
+    }
+
+    async fn retire(self, ctx: Context) -> Result<(), SourceError> {
+        hook::retire(&self, &ctx).await
     }
 }
 

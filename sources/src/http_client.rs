@@ -39,9 +39,12 @@ const MAX_SHOWN: usize = 300;
 pub(crate) struct Identity<'a> {
     /// PEM certificates to trust beside the public ones, and the field that they come from.
     pub(crate) authorities: Option<(&'static str, &'a str)>,
-    /// A PEM certificate and key to show, and the fields that they come from.
-    pub(crate) certificate: Option<((&'static str, &'a str), (&'static str, &'a Secret))>,
+    /// What to show.
+    pub(crate) certificate: Option<Certificate<'a>>,
 }
+
+/// A certificate and its key, PEM, each with the field that it comes from.
+pub(crate) type Certificate<'a> = ((&'static str, &'a str), (&'static str, &'a Secret));
 
 /// A client. Cheap to clone; connections are shared.
 #[derive(Clone, Debug)]

@@ -59,6 +59,7 @@ macro_rules! sources {
         $(use $crate::$module::$source;)+
 
         /// What is wanted of one source, of any kind.
+        #[expect(clippy::enum_variant_names, reason = "Knative's kinds all end in Source")]
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Config {

@@ -17,6 +17,9 @@ mod kinds;
 mod message;
 mod metrics;
 mod parking;
+mod payload;
+mod receive;
+mod registration;
 mod respond;
 mod runner;
 mod secret;
@@ -39,10 +42,26 @@ pub use status::{Condition, Key, Reporter, State, Status};
 pub use webhook::{Accepted, Hook, HookTaken, Hooks, Registration, Request};
 
 // The list of kinds. A new one is its file, its lines here, and a directory of `examples/`.
+pub mod ceph;
+pub mod couchdb;
 pub mod github;
+pub mod gitlab;
+pub mod kafka;
+pub mod nats;
 pub mod ping;
+pub mod prometheus;
+pub mod rabbitmq;
+pub mod redis;
 
 kinds::sources! {
+    ceph::CephSource,
+    couchdb::CouchDbSource,
     github::GitHubSource,
+    gitlab::GitLabSource,
+    kafka::KafkaSource,
+    nats::NatsSource,
     ping::PingSource,
+    prometheus::PrometheusSource,
+    rabbitmq::RabbitmqSource,
+    redis::RedisStreamSource,
 }

@@ -65,6 +65,7 @@ impl Refusal {
 pub(crate) fn respond(outcome: Result<Accepted, Refusal>) -> Response<Full<Bytes>> {
     let (status, text) = match &outcome {
         Ok(Accepted::Stored) => (StatusCode::ACCEPTED, "accepted".to_owned()),
+        Ok(Accepted::Done) => (StatusCode::OK, "accepted".to_owned()),
         Ok(Accepted::Ignored) => (StatusCode::ACCEPTED, "ignored".to_owned()),
         Err(refusal) => (status(refusal), format!("{refusal}\n")),
     };

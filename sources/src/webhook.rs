@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::respond::{Refusal, respond};
+use crate::secret::Secret;
 
 /// The largest body: GitHub caps its payloads at 25 MB, and no other sender of web hooks goes beyond that.
 const MAX_BODY: usize = 25 * 1024 * 1024;
@@ -49,6 +50,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Request {
     /// The method.
     pub method: Method,
+    /// What follows the question mark of the URL; it may hold a token.
+    pub query: Option<Secret>,
     /// The headers.
     pub headers: HeaderMap,
     /// The body, untouched.
@@ -60,6 +63,8 @@ pub struct Request {
 pub enum Accepted {
     /// Its event is durable.
     Stored,
+    /// The same, for a sender that was promised 200 and no other status.
+    Done,
     /// It is genuine and of no interest.
     Ignored,
 }
@@ -205,7 +210,8 @@ impl Hooks {
             let hook = self.find(namespace, name).await?;
             hook.admit(&parts.method, &parts.headers)?;
             let (body, held) = self.read(body).await?;
-            let request = Request { method: parts.method, headers: parts.headers, body };
+            let query = parts.uri.query().map(Secret::new);
+            let request = Request { method: parts.method, query, headers: parts.headers, body };
             let outcome = ask(&*hook, request).await;
             drop(held);
             outcome

@@ -5,7 +5,6 @@ use std::io::Write;
 use anyhow::bail;
 use bytes::Bytes;
 use crds::manifest::Located;
-use crds::resource;
 use http::Method;
 use serde_json::{Value, json};
 

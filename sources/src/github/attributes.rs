@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use broker_event::Value;
 
-use super::payload::{Payload, PayloadError};
+use crate::payload::{Payload, PayloadError};
 
 /// What a payload contributes to its event's attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
+use super::hook::GitHubApp;
+
 mod events;
 
 use events::EVENTS;
@@ -36,6 +38,9 @@ pub struct GitHubSource {
     /// that it is made by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<SecretValueFromSource>,
+    /// The GitHub App that makes the webhook, instead of an access token.
+    #[serde(rename = "githubApp", skip_serializing_if = "Option::is_none")]
+    pub github_app: Option<GitHubApp>,
     /// The secret with which GitHub signs what it sends; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_token: Option<SecretValueFromSource>,
@@ -43,7 +48,10 @@ pub struct GitHubSource {
     /// absent.
     #[serde(rename = "githubAPIURL", skip_serializing_if = "Option::is_none")]
     pub github_api_url: Option<String>,
-    /// Whether the webhook's URL is https.
+    /// Certificates to trust at the API beside the publicly trusted ones, PEM; for servers with certificates of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<SecretValueFromSource>,
+    /// Whether the webhook's URL is https, whatever the URL that this mesh is reached at is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure: Option<bool>,
     /// The account that Knative's adapter ran as; accepted, and of no effect here.
@@ -132,7 +140,7 @@ impl GitHubSource {
             Some(token) => {
                 errors.also(SecretValueFromSource::validate(Some(token)).via("accessToken"))
             }
-            None if needs_access => {
+            None if needs_access && self.github_app.is_none() => {
                 errors.push(FieldError::missing("accessToken").with_details(format!(
                     "whoever makes the webhook by hand says so with the annotation {}: \"false\"",
                     annotation::REGISTER
@@ -140,7 +148,14 @@ impl GitHubSource {
             }
             None => {}
         }
+        if let Some(app) = &self.github_app {
+            if self.access_token.is_some() {
+                errors.push(FieldError::multiple_one_of(["accessToken", "githubApp"]));
+            }
+            errors.also(app.validate().via("githubApp"));
+        }
         errors.also(SecretValueFromSource::validate(self.secret_token.as_ref()).via("secretToken"));
+        errors.also(SecretValueFromSource::validate_optional(self.ca_cert.as_ref()).via("caCert"));
         if let Some(url) = &self.github_api_url
             && !is_api_url(url)
         {

@@ -1,7 +1,6 @@
 //! Keeps one source running: starts it again after failures, ever more slowly, and contains its panics.
 
 use std::any::Any;
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::backoff::{Backoff, roll};
-use crate::source::{Context, SourceError};
+use crate::source::{Context, SourceError, chain};
 use crate::status::{Key, State};
 
 /// Waits between starts: at once enough that a blip goes unnoticed, and a minute at most, so that a source which
@@ -147,18 +146,6 @@ impl Failure {
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let owned = || panic.downcast_ref::<String>().map(String::as_str);
     panic.downcast_ref::<&str>().copied().or_else(owned).unwrap_or("without a message")
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

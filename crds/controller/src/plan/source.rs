@@ -1,5 +1,6 @@
 //! What becomes of sources. All kinds are planned alike; what is particular to a kind, its row of [`sources::ALL`] says.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::ce_overrides::CloudEventOverrides;
@@ -65,7 +66,7 @@ impl Planner<'_> {
         let outlet = self.outlet(name, config.sink(), config.ce_overrides());
         let looked = self.look_up(name, config.needs(&about));
         let leaves = config.leaves_traces(&about);
-        let (conditions, facts) = self.say_source(kind, &key, held, &outlet, &looked);
+        let (conditions, facts) = self.say_source(kind, held, &outlet, &looked);
         let status = Status {
             sink_uri: outlet.shown,
             ce_attributes: config.attributes(&about),
@@ -134,14 +135,15 @@ impl Planner<'_> {
         self.plan.sources.push(retiring);
     }
 
+    /// What the status says, beside where the events go.
     fn say_source(
         &self,
         kind: &'static Kind,
-        key: &Key,
         held: &Held<sources::Object>,
         outlet: &Outlet,
         looked: &Looked,
-    ) -> (Conditions, std::collections::BTreeMap<String, Value>) {
+    ) -> (Conditions, BTreeMap<String, Value>) {
+        let key = &key(kind.name, &held.object.metadata);
         let mut conditions = Conditions::default();
         for Missing { condition, reason, why } in &looked.missing {
             conditions.because(condition, Truth::False, reason, why);

@@ -61,6 +61,12 @@ fn github() -> Value {
     object("sources.knative.dev/v1alpha1", "GitHubSource", "g", spec)
 }
 
+/// As it is once the mesh holds it.
+fn guarded(mut object: Value) -> Value {
+    object["metadata"]["finalizers"] = json!(["theirs/one", FINALIZER]);
+    object
+}
+
 fn secret(keys: &[&str]) -> Value {
     let data: BTreeMap<_, _> = keys.iter().map(|key| (*key, "very secret")).collect();
     let mut secret = object("v1", "Secret", "github", json!({}));
@@ -366,9 +372,9 @@ fn a_source_that_cannot_run_says_why_and_one_whose_broker_is_missing_runs() {
 fn a_github_source_needs_its_secrets_and_its_web_hook() {
     let by_hand = || annotated(github(), "weft.dev/register", "false");
     let cases = [
-        (github(), &[][..], "SecretsProvided=False(SecretTokenNotFound)", 0),
-        (github(), &["signing"], "SecretsProvided=False(AccessTokenNotFound)", 1),
-        (github(), &["signing", "access"], "SecretsProvided=True", 1),
+        (guarded(github()), &[][..], "SecretsProvided=False(SecretTokenNotFound)", 0),
+        (guarded(github()), &["signing"], "SecretsProvided=False(AccessTokenNotFound)", 1),
+        (guarded(github()), &["signing", "access"], "SecretsProvided=True", 1),
         (by_hand(), &["signing"], "Ready=True", 1),
     ];
     for (source, keys, expected, hooks) in cases {
@@ -402,7 +408,7 @@ fn a_source_is_as_ready_as_it_says() {
 
 #[test]
 fn what_a_source_reports_is_said_and_only_its_kinds_conditions_count() {
-    let objects = [broker(json!({})), secret(&["signing", "access"]), github()];
+    let objects = [broker(json!({})), secret(&["signing", "access"]), guarded(github())];
     let key = make(&objects).sources[0].key();
     let mut reported = in_state(State::Running);
     reported.facts.insert("webhookIDKey", "7".into());
@@ -424,6 +430,35 @@ fn what_a_source_reports_is_said_and_only_its_kinds_conditions_count() {
     reported.conditions.push(refused);
     let unready = plan(&reported);
     assert!(!status(&unready, "GitHubSource", "g").is_ready());
+}
+
+#[test]
+fn a_source_that_makes_something_upstream_is_held_first_and_let_go_once_it_is_removed() {
+    let make_dying = || {
+        let mut dying = guarded(github());
+        dying["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        dying
+    };
+    let key = Key { kind: "GitHubSource", namespace: "ns".to_owned(), name: "g".to_owned() };
+    let others = [broker(json!({})), secret(&["signing", "access"])];
+    let with = |source: Value| [&others[..], &[source]].concat();
+
+    let new = make(&with(github()));
+    assert_eq!(new.finalizers.get(&key), Some(&true));
+    assert!(new.sources.is_empty(), "nothing is made upstream that could be forgotten");
+    let held = make(&with(guarded(github())));
+    assert!(held.finalizers.is_empty());
+    assert!(!held.sources[0].retiring);
+
+    let dying = make(&with(make_dying()));
+    assert!(dying.finalizers.is_empty() && dying.sources[0].retiring && dying.hooks.is_empty());
+    assert!(!dying.statuses.contains_key(&key));
+    let retired = make_with(&with(make_dying()), State::Retired);
+    assert_eq!(retired.finalizers.get(&key), Some(&false));
+    assert!(retired.sources[0].retiring, "until it is gone");
+    let without = make(&[others[0].clone(), make_dying()]);
+    assert_eq!(without.finalizers.get(&key), Some(&false));
+    assert!(without.notes.iter().any(|note| note.contains("stays there")), "{:?}", without.notes);
 }
 
 #[test]

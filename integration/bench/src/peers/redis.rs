@@ -90,7 +90,7 @@ impl Peer for Redis {
             "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: redis}}\nstringData: {{password: '{password}'}}\n\
              ---\napiVersion: sources.knative.dev/v1alpha1\nkind: RedisStreamSource\nmetadata: {{name: {name}}}\nspec:\n  \
              address: 'redis://{address}'\n  stream: {name}\n  group: mesh\n  \
-             options: {{password: {{secretKeyRef: {{name: redis, key: password}}}}}}\n  \
+             dialOptions: {{password: {{secretKeyRef: {{name: redis, key: password}}}}}}\n  \
              sink: {{ref: {{apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}}}\n"
         )
     }

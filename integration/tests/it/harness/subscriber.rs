@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +19,7 @@ use super::eventually::eventually;
 /// One delivery as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
+    pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -130,8 +131,8 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(Response::new(Full::default())) };
-    let delivery =
-        Got { path: parts.uri.path().to_owned(), headers: parts.headers, body: body.to_bytes() };
+    let (method, path) = (parts.method, parts.uri.path().to_owned());
+    let delivery = Got { method, path, headers: parts.headers, body: body.to_bytes() };
     let reply = script(&delivery);
     got.lock().expect("no panic under the lock").push(delivery);
     if reply.hang {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::upstream::{LARGEST_EVENT, Upstream, condition, resource};
+use super::upstream::{Upstream, condition, resource};
 use crate::harness::eventually::{eventually, eventually_within};
 use crate::harness::mesh::{BROKER, Mesh, trigger};
 use crate::harness::services::Services;
@@ -31,15 +31,16 @@ pub(crate) async fn kept<U: Upstream>() {
     hands_over_every_message_once_and_stops(&upstream).await;
     says_that_credentials_are_refused_and_recovers(&upstream).await;
     gives_again_what_the_sink_did_not_acknowledge(&upstream).await;
-    parks_what_no_sink_takes(&upstream).await;
+    parks_what_the_sink_refuses_for_good(&upstream).await;
     loses_nothing_to_kill_9(&upstream).await;
     waits_for_a_system_that_is_away(&mut upstream).await;
 }
 
-async fn mesh_with(source: &str, subscriber: &Subscriber) -> Mesh {
-    let largest = LARGEST_EVENT.to_string();
+async fn mesh_with<U: Upstream>(upstream: &U, source: &str, subscriber: &Subscriber) -> Mesh {
     let yaml = format!("{BROKER}{}{source}", trigger("t", &subscriber.url, "", &[]));
-    Mesh::start_with(&yaml, &["--max-event-bytes", &largest]).await
+    let arguments = upstream.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Mesh::start_with(&yaml, &arguments).await
 }
 
 async fn ready<U: Upstream>(mesh: &Mesh) {
@@ -73,11 +74,15 @@ async fn all<U: Upstream>(
     subscriber: &Subscriber,
     numbers: std::ops::Range<u64>,
 ) -> BTreeMap<u64, Vec<String>> {
-    eventually_within(RECOVERY, &format!("every message of {}: {numbers:?}", U::MODULE), async || {
-        let mut arrived = arrived(upstream, &subscriber.got());
-        arrived.retain(|number, _| numbers.contains(number));
-        (arrived.len() as u64 == numbers.end - numbers.start).then_some(arrived)
-    })
+    eventually_within(
+        RECOVERY,
+        &format!("every message of {}: {numbers:?}", U::MODULE),
+        async || {
+            let mut arrived = arrived(upstream, &subscriber.got());
+            arrived.retain(|number, _| numbers.contains(number));
+            (arrived.len() as u64 == numbers.end - numbers.start).then_some(arrived)
+        },
+    )
     .await
 }
 
@@ -95,7 +100,7 @@ fn keeps_secrets<U: Upstream>(upstream: &U, mesh: &Mesh, resource: &Value, got: 
 
 async fn hands_over_every_message_once_and_stops<U: Upstream>(upstream: &U) {
     let subscriber = Subscriber::start().await;
-    let mut mesh = mesh_with(&upstream.manifest(TO_BROKER), &subscriber).await;
+    let mut mesh = mesh_with(upstream, &upstream.manifest(TO_BROKER), &subscriber).await;
     ready::<U>(&mesh).await;
     upstream.produce(&mesh, 0..200).await;
     let arrived = all(upstream, &subscriber, 0..200).await;
@@ -113,7 +118,7 @@ async fn hands_over_every_message_once_and_stops<U: Upstream>(upstream: &U) {
 async fn says_that_credentials_are_refused_and_recovers<U: Upstream>(upstream: &U) {
     let Some((refused, reason)) = upstream.refused(TO_BROKER) else { return };
     let subscriber = Subscriber::start().await;
-    let mesh = mesh_with(&refused, &subscriber).await;
+    let mesh = mesh_with(upstream, &refused, &subscriber).await;
     let said = until::<U>(&mesh, "refused", |resource| {
         condition(resource, "Ready") == Some(("False", reason))
     })
@@ -137,7 +142,9 @@ async fn gives_again_what_the_sink_did_not_acknowledge<U: Upstream>(upstream: &U
     })
     .await;
     let nobody = Subscriber::start().await;
-    let mesh = mesh_with(&upstream.manifest(&format!("{{uri: \"{}\"}}", sink.url)), &nobody).await;
+    let mesh =
+        mesh_with(upstream, &upstream.manifest(&format!("{{uri: \"{}\"}}", sink.url)), &nobody)
+            .await;
     ready::<U>(&mesh).await;
     upstream.produce(&mesh, 2000..2010).await;
     eventually_within(RECOVERY, &format!("the third attempts of {}", U::MODULE), async || {
@@ -150,15 +157,21 @@ async fn gives_again_what_the_sink_did_not_acknowledge<U: Upstream>(upstream: &U
     }
 }
 
-async fn parks_what_no_sink_takes<U: Upstream>(upstream: &U) {
-    let subscriber = Subscriber::start().await;
-    let mesh = mesh_with(&upstream.manifest(TO_BROKER), &subscriber).await;
+/// A sink that says of the first event it gets that it never wants it.
+async fn parks_what_the_sink_refuses_for_good<U: Upstream>(upstream: &U) {
+    let first = std::sync::Mutex::new(None);
+    let sink = Subscriber::scripted(move |event| {
+        let mut first = first.lock().expect("no panic under the lock");
+        let refused = first.get_or_insert_with(|| event.id().to_owned());
+        Reply::status(if event.id() == refused { 400 } else { 202 })
+    })
+    .await;
+    let nobody = Subscriber::start().await;
+    let source = upstream.manifest(&format!("{{uri: \"{}\"}}", sink.url));
+    let mesh = mesh_with(upstream, &source, &nobody).await;
     ready::<U>(&mesh).await;
-    if !upstream.produce_poison(&mesh).await {
-        return;
-    }
     upstream.produce(&mesh, 3000..3010).await;
-    all(upstream, &subscriber, 3000..3010).await;
+    all(upstream, &sink, 3000..3010).await;
     let parked = mesh.data().join("parked");
     eventually("the message to be parked", async || {
         let places = std::fs::read_dir(&parked).ok()?;
@@ -175,7 +188,7 @@ async fn parks_what_no_sink_takes<U: Upstream>(upstream: &U) {
 
 async fn loses_nothing_to_kill_9<U: Upstream>(upstream: &U) {
     let subscriber = Subscriber::start().await;
-    let mut mesh = mesh_with(&upstream.manifest(TO_BROKER), &subscriber).await;
+    let mut mesh = mesh_with(upstream, &upstream.manifest(TO_BROKER), &subscriber).await;
     ready::<U>(&mesh).await;
     let numbers = 10_000..10_000 + MANY;
     let half = numbers.start + MANY / 2;
@@ -198,11 +211,10 @@ async fn waits_for_a_system_that_is_away<U: Upstream>(upstream: &mut U) {
         return;
     }
     let subscriber = Subscriber::start().await;
-    let mesh = mesh_with(&upstream.manifest(TO_BROKER), &subscriber).await;
+    let mesh = mesh_with(upstream, &upstream.manifest(TO_BROKER), &subscriber).await;
     let away = |resource: &Value| {
-        condition(resource, "Ready").is_some_and(|(status, reason)| {
-            status == "False" && reason == "UpstreamUnavailable"
-        })
+        condition(resource, "Ready")
+            .is_some_and(|(status, reason)| status == "False" && reason == "UpstreamUnavailable")
     };
     until::<U>(&mesh, "told of a system that is away", away).await;
     upstream.start_again().await;

@@ -16,6 +16,11 @@ pub(crate) trait Upstream: Sized {
     /// Starts it, and makes in it what the source listens to.
     async fn start(services: Services) -> Self;
 
+    /// More arguments of `weft up` for its meshes.
+    fn arguments(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The manifest of a source called `source` in namespace `default`, with the Secrets it needs. It sends to `sink`, which
     /// is YAML in one line: `{ref: …}` or `{uri: …}`. It starts with `---`.
     fn manifest(&self, sink: &str) -> String;
@@ -30,9 +35,6 @@ pub(crate) trait Upstream: Sized {
     /// The number of the message that an event was made of.
     fn number(&self, event: &Got) -> Option<u64>;
 
-    /// Lets a message come that is larger than [`LARGEST_EVENT`]. Answers whether the kind has such.
-    async fn produce_poison(&self, mesh: &Mesh) -> bool;
-
     /// Stops the system; its data stay. Answers whether that can be done at all: nobody stops GitHub.
     async fn stop(&self) -> bool;
 
@@ -45,9 +47,6 @@ pub(crate) trait Upstream: Sized {
     /// What the events have in common, as one of them shows.
     fn check(&self, event: &Got);
 }
-
-/// The largest event of the meshes of these tests, in bytes.
-pub(crate) const LARGEST_EVENT: u64 = 64 << 10;
 
 /// The kind's resource, as the API has it.
 pub(crate) async fn resource(mesh: &Mesh, module: &str) -> Value {

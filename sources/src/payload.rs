@@ -1,7 +1,7 @@
 //! Looks into a payload without building it: a field is found in the bytes, the rest is skipped.
 //!
-//! GitHub's payloads grow fields all the time and use one name for different shapes in different events, so a field
-//! of an unexpected type is treated as absent, never as an error.
+//! The payloads of web hooks grow fields all the time and use one name for different shapes in different events, so a
+//! field of an unexpected type is treated as absent, never as an error.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,10 +36,10 @@ impl PayloadError {
 
 /// A payload whose syntax was checked and whose top level was taken apart.
 #[derive(Debug)]
-pub(super) struct Payload<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+pub(crate) struct Payload<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
 impl<'a> Payload<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, PayloadError> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, PayloadError> {
         // JSON's white space and no more; a byte order mark is not JSON.
         let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         match first {
@@ -63,27 +63,27 @@ impl<'a> Payload<'a> {
     }
 
     /// A text that is not empty, fit to be an attribute.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
         read::<Cow<'a, str>>(self.at(path)?).map(|text| fit(&text)).filter(|text| !text.is_empty())
     }
 
     /// A whole number.
-    pub(super) fn number(&self, path: &str) -> Option<i64> {
+    pub(crate) fn number(&self, path: &str) -> Option<i64> {
         read(self.at(path)?)
     }
 
     /// A truth.
-    pub(super) fn flag(&self, path: &str) -> Option<bool> {
+    pub(crate) fn flag(&self, path: &str) -> Option<bool> {
         read(self.at(path)?)
     }
 
     /// A text, or a number as text: what subjects are made of.
-    pub(super) fn label(&self, path: &str) -> Option<String> {
+    pub(crate) fn label(&self, path: &str) -> Option<String> {
         self.text(path).or_else(|| self.number(path).map(|number| number.to_string()))
     }
 
     /// The texts called `name` in the objects of the list at `path`, joined by commas.
-    pub(super) fn joined(&self, path: &str, name: &str) -> Option<String> {
+    pub(crate) fn joined(&self, path: &str, name: &str) -> Option<String> {
         let list: Option<Vec<&'a RawValue>> = self.at(path).and_then(read);
         let text = |entry| read::<Cow<'a, str>>(member(entry, name)?);
         let texts: Vec<_> = list.unwrap_or_default().into_iter().filter_map(text).collect();

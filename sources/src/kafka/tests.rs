@@ -1,0 +1,343 @@
+use std::collections::BTreeMap;
+
+use crds::meta::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::client::{Meaning, Trouble, meaning, options};
+use super::*;
+use crate::given::{Given, Necessity, Origin};
+use crate::secret::Secret;
+
+#[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn spec(extra: Value) -> KafkaSource {
+    let mut spec = json!({
+        "bootstrapServers": ["a:9092", "b:9092"],
+        "topics": ["orders"],
+        "sink": {"uri": "http://sink/"},
+    });
+    for (field, value) in extra.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    let mut spec: KafkaSource = serde_json::from_value(spec).unwrap();
+    SourceSpec::defaults(&mut spec, &ObjectMeta::named("shop", "orders"));
+    spec
+}
+
+fn refused(extra: Value) -> String {
+    let mut errors = FieldErrors::new();
+    let spec = spec(extra);
+    errors.also(spec.validate_lists());
+    errors.also(spec.validate_choices());
+    errors.to_string()
+}
+
+fn secret(key: &str) -> Value {
+    json!({"secretKeyRef": {"name": "kafka", "key": key}})
+}
+
+fn about() -> About {
+    About {
+        namespace: "shop".into(),
+        name: "orders".into(),
+        uid: "1-2-3".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn what_is_left_out_is_knatives() {
+    let spec = spec(json!({}));
+    assert_eq!(spec.consumers, Some(1));
+    assert_eq!(spec.initial_offset.as_deref(), Some("latest"));
+    assert_eq!(spec.ordering.as_deref(), Some("ordered"));
+    assert_eq!(spec.consumer_group, "");
+    assert_eq!(spec.group(&about()), "knative-kafka-source-1-2-3");
+    assert_eq!(self::spec(json!({"initialOffset": ""})).initial_offset.as_deref(), Some("latest"));
+    assert_eq!(refused(json!({"consumers": 0, "net": {"sasl": {"user": {}}, "tls": {}}})), "");
+}
+
+#[test]
+fn a_whole_spec_survives_a_round_trip() {
+    let written = json!({
+        "bootstrapServers": ["a:9092"],
+        "topics": ["orders"],
+        "consumerGroup": "g",
+        "consumers": 3,
+        "initialOffset": "earliest",
+        "ordering": "unordered",
+        "delivery": {"retry": 3},
+        "net": {
+            "sasl": {
+                "enable": true,
+                "user": secret("user"),
+                "password": secret("password"),
+                "type": secret("type"),
+                "tokenProvider": secret("provider"),
+                "roleARN": secret("role"),
+            },
+            "tls": {"enable": true, "cert": secret("c"), "key": secret("k"), "caCert": secret("ca")},
+        },
+        "sink": {"uri": "http://sink/"},
+        "ceOverrides": {"extensions": {"team": "blue"}},
+    });
+    let spec: KafkaSource = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&spec).unwrap(), written);
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_named() {
+    let empty = json!({"bootstrapServers": [], "topics": []});
+    assert_eq!(refused(empty), "missing field(s): bootstrapServers, topics");
+    for (wrong, expected) in [
+        (json!({"initialOffset": "newest"}), "invalid value: newest: initialOffset"),
+        (json!({"ordering": "chaos"}), "invalid value: chaos: ordering"),
+        (json!({"consumers": -1}), "invalid value: -1: consumers\nexpected 0 to 64"),
+        (json!({"consumers": 65}), "invalid value: 65: consumers\nexpected 0 to 64"),
+        (json!({"delivery": {"retry": -1}}), "invalid value: -1: delivery.retry"),
+        (
+            json!({"net": {"sasl": {"enable": true, "user": {}}}}),
+            "missing field(s): net.sasl.password, net.sasl.user.secretKeyRef",
+        ),
+        (
+            json!({"net": {"tls": {"enable": true, "cert": secret("tls.crt")}}}),
+            "missing field(s): net.tls.key",
+        ),
+    ] {
+        assert_eq!(refused(wrong), expected);
+    }
+    assert!(
+        refused(json!({"consumerGroup": "a\nb"}))
+            .starts_with("invalid value: \"a\\nb\": consumerGroup\n")
+    );
+}
+
+#[test]
+fn topics_and_servers_are_what_kafka_can_have() {
+    for good in ["a", "a.b_c-D9", &"t".repeat(249)] {
+        assert!(is_topic(good), "{good}");
+    }
+    for bad in ["", ".", "..", "^a", "a b", "ä", "a/b", &"t".repeat(250)] {
+        assert!(!is_topic(bad), "{bad}");
+    }
+    for good in ["a:1", "kafka.example.com:9092", "10.0.0.1:65535", "[::1]:9092"] {
+        assert!(is_server(good), "{good}");
+    }
+    for bad in [
+        "",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "::1:9092",
+        "http://a:1",
+        "a b:1",
+        "user@a:1",
+    ] {
+        assert!(!is_server(bad), "{bad}");
+    }
+    assert_eq!(refused(json!({"bootstrapServers": ["a:1, b:2"]})), "");
+    assert_eq!(
+        refused(json!({"bootstrapServers": ["a:1", "b"], "topics": ["t", "^t"]})).lines().next(),
+        Some("invalid value: ^t: topics[1]")
+    );
+}
+
+#[test]
+fn the_group_cannot_be_changed_once_it_is_named() {
+    let (unnamed, named) = (spec(json!({})), spec(json!({"consumerGroup": "g"})));
+    assert!(named.validate_update(&unnamed).is_empty());
+    assert!(named.validate_update(&named).is_empty());
+    assert_eq!(
+        unnamed.validate_update(&named).via("spec").to_string(),
+        "Immutable fields changed (-old +new): spec\n{string}:\n\t-: \"g\"\n\t+: \"\"\n"
+    );
+}
+
+#[test]
+fn the_annotation_is_checked() {
+    let mut metadata = ObjectMeta::named("shop", "orders");
+    assert!(KafkaSource::validate_annotations(&metadata).is_empty());
+    for (value, good) in [("offset:7", true), ("2026-01-01T00:00:00Z", true), ("yesterday", false)]
+    {
+        metadata.annotations.insert(annotation::START.to_owned(), value.to_owned());
+        assert_eq!(KafkaSource::validate_annotations(&metadata).is_empty(), good, "{value}");
+    }
+}
+
+#[test]
+fn what_is_needed_of_secrets_is_what_is_enabled() {
+    let net = |enable: bool| {
+        json!({"net": {
+            "sasl": {"enable": enable, "user": secret("user"), "password": secret("password")},
+            "tls": {"enable": enable, "caCert": {"secretKeyRef": {"name": "ca", "key": "ca.crt", "optional": true}}},
+        }})
+    };
+    assert_eq!(spec(net(false)).needs(&about()), []);
+    let needs = spec(net(true)).needs(&about());
+    let named: Vec<_> = needs
+        .iter()
+        .map(|need| (need.field, need.name.as_str(), need.key.as_str(), need.necessity))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ("net.sasl.user", "kafka", "user", Necessity::Required),
+            ("net.sasl.password", "kafka", "password", Necessity::Required),
+            ("net.tls.caCert", "ca", "ca.crt", Necessity::Optional),
+        ]
+    );
+    assert!(needs.iter().all(|need| need.origin == Origin::Secret));
+}
+
+#[test]
+fn each_topic_is_a_source_of_events() {
+    let attributes = spec(json!({"topics": ["b", "a", "b"]})).attributes(&about());
+    let sources: Vec<_> =
+        attributes.iter().map(|one| (one.kind.as_str(), one.source.as_str())).collect();
+    let prefix = "/apis/v1/namespaces/shop/kafkasources/orders#";
+    let expected = [format!("{prefix}a"), format!("{prefix}b")];
+    assert_eq!(
+        sources,
+        [("dev.knative.kafka.event", &*expected[0]), ("dev.knative.kafka.event", &*expected[1])]
+    );
+}
+
+fn given(pairs: &[(&'static str, &str)]) -> Given {
+    pairs.iter().map(|(field, value)| (*field, Secret::new(*value))).collect()
+}
+
+#[test]
+fn the_client_is_told_what_the_spec_says() {
+    let options = options(&spec(json!({"consumers": 4})), &about(), &Given::default()).unwrap();
+    for (option, value) in [
+        ("bootstrap.servers", "a:9092,b:9092"),
+        ("group.id", "knative-kafka-source-1-2-3"),
+        ("client.id", "weft-shop-orders"),
+        ("security.protocol", "plaintext"),
+        ("enable.auto.commit", "false"),
+        ("isolation.level", "read_committed"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("queued.max.messages.kbytes", "1024"),
+    ] {
+        assert_eq!(options.get(option), Some(value), "{option}");
+    }
+    // The library knows every option, and takes every value.
+    options.create_native_config().unwrap();
+}
+
+#[test]
+fn credentials_go_to_the_client_and_nowhere_else() {
+    let net = json!({"net": {
+        "sasl": {"enable": true, "user": secret("u"), "password": secret("p"), "type": secret("t")},
+        "tls": {"enable": true, "cert": secret("c"), "key": secret("k"), "caCert": secret("ca")},
+    }});
+    let all = [
+        (SASL_USER, "alice"),
+        (SASL_PASSWORD, "s3cret"),
+        (SASL_TYPE, "SCRAM-SHA-512"),
+        (TLS_CERT, "C"),
+        (TLS_KEY, "K"),
+        (TLS_CA_CERT, "CA"),
+    ];
+    let options = options(&spec(net.clone()), &about(), &given(&all)).unwrap();
+    for (option, value) in [
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "alice"),
+        ("sasl.password", "s3cret"),
+        ("ssl.certificate.pem", "C"),
+        ("ssl.key.pem", "K"),
+        ("ssl.ca.pem", "CA"),
+    ] {
+        assert_eq!(options.get(option), Some(value), "{option}");
+    }
+    let refused = |field: &'static str, value: &str| {
+        let mut pairs = all.to_vec();
+        pairs.retain(|(have, _)| *have != field);
+        pairs.push((field, value));
+        client::options(&spec(net.clone()), &about(), &given(&pairs)).unwrap_err().to_string()
+    };
+    assert_eq!(refused(SASL_PASSWORD, ""), "net.sasl.password: it is empty");
+    assert!(refused(SASL_USER, "a\0b").starts_with("net.sasl.user: it holds"));
+    assert!(refused(SASL_TYPE, "hunter2").starts_with("net.sasl.type: it is none of"));
+    assert!(!refused(SASL_TYPE, "hunter2").contains("hunter2"));
+    assert!(refused(SASL_TYPE, "OAUTHBEARER").contains("is not supported"));
+}
+
+#[test]
+fn the_mechanism_is_plain_unless_told() {
+    let net =
+        json!({"net": {"sasl": {"enable": true, "user": secret("u"), "password": secret("p")}}});
+    let pairs = [(SASL_USER, "alice"), (SASL_PASSWORD, "p")];
+    let options = options(&spec(net), &about(), &given(&pairs)).unwrap();
+    assert_eq!(options.get("sasl.mechanism"), Some("PLAIN"));
+    assert_eq!(options.get("security.protocol"), Some("sasl_plaintext"));
+}
+
+#[test]
+fn what_openssl_refuses_is_told_without_the_key() {
+    let net = json!({"net": {"tls": {"enable": true, "cert": secret("c"), "key": secret("k")}}});
+    let pairs = [(TLS_CERT, "no certificate"), (TLS_KEY, "the-secret-key")];
+    let options = options(&spec(net), &about(), &given(&pairs)).unwrap();
+    let callbacks = client::Callbacks::new(ledger::Ledger::new(0), "".into());
+    let Err(Trouble::Config(why)) = client::client(&options, callbacks) else {
+        panic!("such a certificate was accepted");
+    };
+    assert!(why.starts_with("net.tls: ssl."), "{why}");
+    assert!(!why.contains("the-secret-key"), "{why}");
+}
+
+#[test]
+fn errors_mean_what_the_supervisor_is_told() {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    let of = |code| match meaning(code, "why") {
+        Meaning::Final(trouble) => SourceError::from(trouble).reason(),
+        Meaning::Down => "down",
+        Meaning::Passing => "passing",
+    };
+    assert_eq!(of(Code::Authentication), "CredentialsRefused");
+    assert_eq!(of(Code::GroupAuthorizationFailed), "CredentialsRefused");
+    assert_eq!(of(Code::UnknownTopicOrPartition), "UpstreamNotFound");
+    assert_eq!(of(Code::Fatal), "UpstreamUnavailable");
+    assert_eq!(of(Code::InvalidSessionTimeout), "InvalidSpec");
+    assert_eq!(of(Code::AllBrokersDown), "down");
+    assert_eq!(of(Code::BrokerTransportFailure), "down");
+    assert_eq!(of(Code::LeaderNotAvailable), "passing");
+}
+
+#[test]
+fn it_is_served_as_knatives_is() {
+    let definition = crds::resource::definition(&KafkaSource::RESOURCE);
+    assert_eq!(definition["metadata"]["name"], "kafkasources.sources.knative.dev");
+    assert_eq!(
+        definition["spec"]["names"]["categories"],
+        json!(["all", "knative", "eventing", "sources"])
+    );
+    let versions = definition["spec"]["versions"].as_array().unwrap();
+    let named: Vec<_> = versions.iter().map(|it| (&it["name"], &it["storage"])).collect();
+    assert_eq!(named, [(&json!("v1beta1"), &json!(true)), (&json!("v1"), &json!(false))]);
+    for version in versions {
+        assert_eq!(
+            version["subresources"]["scale"],
+            json!({
+                "specReplicasPath": ".spec.consumers",
+                "statusReplicasPath": ".status.consumers",
+                "labelSelectorPath": ".status.selector",
+            })
+        );
+        let columns = version["additionalPrinterColumns"].as_array().unwrap();
+        let columns: Vec<_> =
+            columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
+        assert_eq!(columns, ["Topics", "BootstrapServers", "Ready", "Reason", "Age"]);
+        let schema = &version["schema"]["openAPIV3Schema"]["properties"];
+        assert_eq!(schema["spec"]["required"], json!(["bootstrapServers", "topics", "sink"]));
+        assert_eq!(
+            schema["spec"]["properties"]["ordering"]["enum"],
+            json!(["ordered", "unordered"])
+        );
+        assert_eq!(schema["status"]["properties"]["consumers"]["type"], "integer");
+    }
+}
