@@ -38,6 +38,9 @@ log file =
 log flush on exit = true
 [mon]
 mon data = $home/mon
+# It refuses to start when only 5 % of a disk are free, which is a lot of a large one, and needs 50 MB.
+mon data avail crit = 0
+mon data avail warn = 0
 [osd]
 osd data = $home/osd
 osd objectstore = bluestore
