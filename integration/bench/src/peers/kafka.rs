@@ -1,7 +1,7 @@
 //! Kafka, and a bare consumer of librdkafka.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rdkafka::ClientConfig;
@@ -16,6 +16,9 @@ use crate::oracle::payload;
 
 /// A partition a processor.
 const PARTITIONS: i32 = 2;
+
+/// How long a group may take to begin, and a record to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kafka.
 #[derive(Debug)]
@@ -82,9 +85,12 @@ impl Peer for Kafka {
         let mut first = Some(first);
         tokio::task::block_in_place(|| {
             let mut taken = 0;
-            while taken < count {
-                let Some(message) = consumer.poll(Duration::from_secs(60)) else { break };
+            let mut last = Instant::now();
+            // A poll also ends when something other than a record came.
+            while taken < count && last.elapsed() < PATIENCE {
+                let Some(message) = consumer.poll(Duration::from_secs(1)) else { continue };
                 message?;
+                last = Instant::now();
                 if let Some(first) = first.take() {
                     first();
                 }
