@@ -45,8 +45,9 @@ impl Checkpoints for Files {
 
     fn save(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(key)?;
+        // A comma, which no name holds: with a dot it would be the file of a source that is called so.
         let mut staged = path.clone().into_os_string();
-        staged.push(".new");
+        staged.push(",new");
         let mut file = File::create(&staged)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -82,5 +83,14 @@ mod tests {
         files.remove("PingSource/a/b").unwrap();
         assert_eq!(files.load("PingSource/a/b").unwrap(), None);
         files.save("../../etc", b"x").expect_err("stays inside");
+    }
+
+    #[test]
+    fn no_name_is_that_of_anothers_draft() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = Files::open(dir.path().join("sources")).unwrap();
+        files.save("PingSource/a/b.new", b"1").unwrap();
+        files.save("PingSource/a/b", b"2").unwrap();
+        assert_eq!(files.load("PingSource/a/b.new").unwrap().as_deref(), Some(b"1".as_slice()));
     }
 }

@@ -45,9 +45,10 @@ impl Mesh {
         if clients.named() > MAX_AUTHORITIES {
             clients.keep(&HashSet::new());
         }
-        let refused =
-            |error: dispatcher::TargetError| EmitError::Refused { reason: error.to_string() };
-        clients.trusting(ca_certs).map_err(refused)
+        // Not the events are wrong but the sink's certificates, which may be made good.
+        let unavailable =
+            |error: dispatcher::TargetError| EmitError::Unavailable { reason: error.to_string() };
+        clients.trusting(ca_certs).map_err(unavailable)
     }
 
     async fn append(&self, topic: &Topic, mut events: Vec<Event>) -> Result<(), EmitError> {
@@ -173,6 +174,13 @@ mod tests {
             assert!(error.is_retryable());
             assert_eq!(answer(status, Some("soon")).unwrap_err().retry_after(), None);
         }
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_cost_no_event() {
+        let mesh = Mesh::new(broker::store::memory::MemoryStore::new());
+        let error = mesh.client(Some("no certificate")).unwrap_err();
+        assert!(error.is_retryable(), "{error}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::payload::Payload;
 use crate::receive;
 use crate::registration;
@@ -43,6 +43,10 @@ const TOKEN: &str = "token";
 /// than this.
 const MAX_RECORDS: usize = 1000;
 
+/// Bytes of a request: so many records of 4 KiB, of which theirs have one or two. Taken apart, a body holds a multiple of its
+/// size in memory, and who posts it may be anybody.
+const MAX_BODY: usize = MAX_RECORDS * 4096;
+
 /// What is needed to turn notifications into events.
 #[derive(Debug)]
 struct Receiver {
@@ -58,8 +62,11 @@ struct Notifications<'a> {
 }
 
 impl Source for CephSource {
-    const HOOK: bool = true;
     const CONDITIONS: &'static [&'static str] = &[condition::WEBHOOK_CONFIGURED];
+
+    fn hook(&self) -> bool {
+        true
+    }
 
     fn needs(&self, about: &About) -> Vec<Need> {
         let token = Need::selected(SECRET_TOKEN, self.secret_token.as_ref())
@@ -69,7 +76,7 @@ impl Source for CephSource {
         token.into_iter().chain(keys).collect()
     }
 
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, _: &About, _: &Given) -> Vec<CloudEventAttributes> {
         // The source has the region in it, which only the gateway knows.
         Vec::new()
     }
@@ -107,6 +114,9 @@ impl Source for CephSource {
 impl Receiver {
     async fn receive(&self, request: &Request) -> Result<Accepted, Refusal> {
         self.check(request)?;
+        if request.body.len() > MAX_BODY {
+            return Err(Refusal::TooLarge { limit: MAX_BODY });
+        }
         let events = self.events(&request.body)?;
         if events.is_empty() {
             return Ok(Accepted::Ignored);
@@ -133,21 +143,23 @@ impl Receiver {
     /// Whether the request carries the secret: in the URL, as the gateway does, or as a bearer token.
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         let Some(token) = &self.token else { return Ok(()) };
+        // A line end after the token, as files have, is not part of it.
+        let is_it = |text: &str| Secret::new(text.trim()) == Secret::new(token.expose().trim());
         let query = request.query.as_ref().map_or("", Secret::expose);
         let in_query = query
             .split('&')
             .filter_map(|pair| pair.strip_prefix(TOKEN)?.strip_prefix('='))
             .filter_map(|text| percent_decode_str(text).decode_utf8().ok())
-            .any(|text| Secret::new(&*text) == *token);
+            .any(|text| is_it(&text));
         let authorization = request.headers.get(http::header::AUTHORIZATION);
         let bearer = authorization
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-            .is_some_and(|text| Secret::new(text.trim()) == *token);
+            .is_some_and(is_it);
         if in_query || bearer {
             return Ok(());
         }
         let text = "the token in the URL (?token=…) is missing or not the one of this source";
-        Err(Refusal::Malformed(text.to_owned()))
+        Err(Refusal::Unauthorized(text.to_owned()))
     }
 }
 

@@ -9,7 +9,7 @@ use crds::annotation;
 use crds::condition::CloudEventAttributes;
 use tokio::time::Instant;
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod change;
@@ -22,7 +22,7 @@ mod spec;
 
 pub use spec::{CouchDbSource, CredentialsReference};
 
-use change::Shape;
+use change::{DELETE, Shape, UPDATE};
 use cursor::Cursor;
 use database::Database;
 use follow::Follower;
@@ -44,9 +44,11 @@ impl Source for CouchDbSource {
         vec![Need::secret(CREDENTIALS, name, URL_KEY), Need::secret(CA, name, CA_KEY).optional()]
     }
 
-    /// None: they name the server, which only the Secret knows.
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
-        Vec::new()
+    fn attributes(&self, _: &About, given: &Given) -> Vec<CloudEventAttributes> {
+        let Ok(source) = database::source(self, given) else { return Vec::new() };
+        [UPDATE, DELETE]
+            .map(|kind| CloudEventAttributes { kind: kind.to_owned(), source: source.clone() })
+            .into()
     }
 
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
@@ -64,14 +66,16 @@ impl Source for CouchDbSource {
 /// Looks at the database and finds where to go on.
 async fn start(spec: &CouchDbSource, ctx: Context) -> Result<Follower, SourceError> {
     let database = Database::new(spec, &ctx.given)?;
-    let source = database.source();
-    let cursor = Cursor::load(ctx.checkpoint.clone(), &source).await?;
+    let cursor = Cursor::load(ctx.checkpoint.clone(), database.place()).await?;
     let asked = ctx.stop.run_until_cancelled(database.update_sequence()).await;
     let Some(now) = asked.ok_or(SourceError::Stopped)?? else {
         match cursor {
-            Some(mut cursor) => cursor.begin_anew().await?,
+            Some(mut cursor) => cursor.gone().await?,
             // When it is made, all of its changes will be later than now.
-            None => drop(Cursor::begin(ctx.checkpoint.clone(), &source, Sequence::start()).await?),
+            None => {
+                let (checkpoint, since) = (ctx.checkpoint.clone(), Sequence::start());
+                drop(Cursor::begin(checkpoint, database.place(), since).await?);
+            }
         }
         return Err(database.absent());
     };
@@ -86,12 +90,13 @@ async fn start(spec: &CouchDbSource, ctx: Context) -> Result<Follower, SourceErr
             let from_now =
                 ctx.about.annotations.get(annotation::START).is_some_and(|at| at == "now");
             let since = if from_now { now } else { Sequence::start() };
-            Cursor::begin(ctx.checkpoint.clone(), &source, since).await?
+            Cursor::begin(ctx.checkpoint.clone(), database.place(), since).await?
         }
     };
     // The server answers, knows the user and has the database.
     ctx.report.running();
-    let shape = Shape { source, ids: Ids::of(&ctx.about), documents: spec.include_docs };
+    let (source, ids) = (database.source(), Ids::of(&ctx.about));
+    let shape = Shape { source, ids, documents: spec.include_docs };
     Ok(Follower { ctx, database, shape, cursor, looked: Instant::now() })
 }
 

@@ -43,7 +43,12 @@ impl Context {
     /// When it cannot be kept.
     pub async fn park(&self, event: Event, reason: String) -> Result<(), SourceError> {
         let (source, id) = (event.source().to_owned(), event.id().to_owned());
-        self.parking.park(event, reason.clone()).await.map_err(SourceError::State)?;
+        if let Err(error) = self.parking.park(event, reason.clone()).await {
+            // Senders of web hooks are told no more than to come again, so the status says what is to be done.
+            let message = format!("{id} is refused ({reason}) and cannot be kept: {error}");
+            self.report.condition(Condition::bad(Condition::NOTHING_PARKED, "NotKept", message));
+            return Err(SourceError::State(error));
+        }
         tracing::warn!(
             event.source = source,
             event.id = id,
@@ -54,6 +59,12 @@ impl Context {
         let message = format!("the last one was {id}: {reason}");
         self.report.condition(Condition::bad(Condition::NOTHING_PARKED, "EventParked", message));
         Ok(())
+    }
+
+    /// How many events to deliver at once if `most` would be good for a sink that takes batches. To any other they go one by
+    /// one, and together they would all be acknowledged as late as the last, and come again if it cannot be.
+    pub(crate) fn at_once(&self, most: usize) -> usize {
+        if self.emit.takes_batches() { most } else { 1 }
     }
 
     /// Says how many messages wait upstream.

@@ -1,11 +1,10 @@
 //! GitHub: web hook deliveries, with the attributes Knative's `GitHubSource` gives them.
 //!
 //! What differs from Knative's, for the better: SHA-256 signatures, the payload's bytes untouched, 202 only once the
-//! event is durable and 503 otherwise, and every event GitHub has, not only the 39 known in 2020.
+//! event is durable or parked and 503 otherwise, and every event GitHub has, not only the 39 known in 2020.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker_event::{Event, EventBuilder};
 use bytes::Bytes;
@@ -15,8 +14,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
 
-use crate::emit::{EmitError, Emitter};
-use crate::given::Need;
+use crate::given::{Given, Need};
+use crate::receive;
 use crate::respond::Refusal;
 use crate::secret::Secret;
 use crate::source::{About, Context, Source, SourceError};
@@ -46,10 +45,6 @@ const SECRET_TOKEN: &str = "secretToken";
 /// The field with the certificates that the API's own is checked with.
 const CA_CERT: &str = "caCert";
 
-/// What GitHub is told to wait when the sink does not say. GitHub does not come back by itself; a script that
-/// redelivers failed deliveries reads it.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
-
 /// GitHub's event names have up to 40 characters; whatever is longer did not come from there.
 const MAX_EVENT_NAME: usize = 64;
 
@@ -66,7 +61,7 @@ struct Receiver {
     /// `None`: all of them.
     events: Option<BTreeSet<String>>,
     secret: Secret,
-    emit: Emitter,
+    ctx: Context,
 }
 
 /// The headers of a delivery.
@@ -76,9 +71,12 @@ struct Delivery<'a> {
 }
 
 impl Source for GitHubSource {
-    const HOOK: bool = true;
     const CONDITIONS: &'static [&'static str] =
         &[condition::SECRETS_PROVIDED, condition::WEBHOOK_CONFIGURED];
+
+    fn hook(&self) -> bool {
+        true
+    }
 
     fn needs(&self, about: &About) -> Vec<Need> {
         let (field, access) = match &self.github_app {
@@ -100,7 +98,7 @@ impl Source for GitHubSource {
         signing.into_iter().chain(asking).collect()
     }
 
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, _: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let source = self.events_source();
         // All of them would be a list that grows with GitHub.
         let named = self.event_types.iter().filter(|event| *event != EVERY_EVENT);
@@ -118,7 +116,7 @@ impl Source for GitHubSource {
 
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
         let secret = ctx.given.require(SECRET_TOKEN)?.clone();
-        let receiver = Arc::new(Receiver::new(&self, secret, ctx.emit.clone()));
+        let receiver = Arc::new(Receiver::new(&self, secret, ctx.clone()));
         let about = &ctx.about;
         let _registration = ctx.hooks.register(&about.namespace, &about.name, receiver)?;
         hook::run(&self, &ctx).await;
@@ -137,13 +135,13 @@ impl GitHubSource {
 }
 
 impl Receiver {
-    fn new(spec: &GitHubSource, secret: Secret, emit: Emitter) -> Self {
+    fn new(spec: &GitHubSource, secret: Secret, ctx: Context) -> Self {
         let all = spec.event_types.iter().any(|event| event == EVERY_EVENT);
         Self {
             source: spec.events_source(),
             events: (!all).then(|| spec.event_types.iter().cloned().collect()),
             secret,
-            emit,
+            ctx,
         }
     }
 
@@ -161,7 +159,7 @@ impl Receiver {
             return Ok(Accepted::Ignored);
         }
         let event = self.event(&delivery, payload)?;
-        self.emit.send(vec![event]).await.map_err(|error| refusal(&error))?;
+        receive::store(&self.ctx, vec![event]).await?;
         Ok(Accepted::Stored)
     }
 
@@ -251,15 +249,6 @@ fn payload(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
     let spaced: Vec<u8> =
         encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     Ok(percent_decode(&spaced).collect::<Vec<u8>>().into())
-}
-
-fn refusal(error: &EmitError) -> Refusal {
-    if error.is_retryable() {
-        let retry_after = error.retry_after().unwrap_or(RETRY_AFTER);
-        Refusal::Busy { reason: error.to_string(), retry_after }
-    } else {
-        Refusal::Unacceptable(error.to_string())
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::payload::Payload;
 use crate::receive;
 use crate::respond::Refusal;
@@ -64,8 +64,11 @@ struct Receiver {
 struct Delivery<'a>(&'a str);
 
 impl Source for GitLabSource {
-    const HOOK: bool = true;
     const CONDITIONS: &'static [&'static str] = &[condition::WEBHOOK_CONFIGURED];
+
+    fn hook(&self) -> bool {
+        true
+    }
 
     fn needs(&self, about: &About) -> Vec<Need> {
         let signing = Need::selected(SECRET_TOKEN, self.secret_token.as_ref())
@@ -82,7 +85,7 @@ impl Source for GitLabSource {
         signing.into_iter().chain(access).chain(authority).collect()
     }
 
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, _: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let types: BTreeSet<_> =
             self.event_types.iter().filter_map(|event| spec::ty(event)).collect();
         let source = self.project_url.clone();
@@ -138,7 +141,9 @@ impl Receiver {
         let Some(token) = headers.get("X-Gitlab-Token") else {
             return refused("X-Gitlab-Token is missing; set the secret token of the web hook");
         };
-        let matches = token.to_str().is_ok_and(|token| Secret::new(token) == self.token);
+        // GitLab sends the token as it was told, be it ASCII or not.
+        let matches = std::str::from_utf8(token.as_bytes())
+            .is_ok_and(|token| Secret::new(token) == self.token);
         if !matches {
             return refused("X-Gitlab-Token is not the secret token of this source");
         }

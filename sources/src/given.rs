@@ -40,8 +40,8 @@ pub struct Need {
     pub key: String,
     /// What the source does without it.
     pub necessity: Necessity,
-    /// The condition that says that it is missing, and why in one word; without it the condition that says whether the
-    /// source works, and `SecretNotFound` or `ConfigMapNotFound`.
+    /// The condition that says that it is missing, and why in one word; without it `SecretsProvided`, and `SecretNotFound`
+    /// or `ConfigMapNotFound`.
     pub missing: Option<(&'static str, &'static str)>,
 }
 
@@ -111,6 +111,13 @@ impl Need {
 }
 
 impl Given {
+    /// Adds what `former` has and this has not.
+    pub(crate) fn keep(&mut self, former: &Self) {
+        for (field, value) in &former.0 {
+            self.0.entry(field).or_insert_with(|| value.clone());
+        }
+    }
+
     /// What is under a field, if it was asked for and is there.
     #[must_use]
     pub fn get(&self, field: &str) -> Option<&Secret> {
@@ -120,10 +127,13 @@ impl Given {
     /// What is under a field.
     ///
     /// # Errors
-    /// When there is nothing, or an empty text.
+    /// When there is nothing, or an empty text. White space counts as empty: who looks at what is within it would take it for
+    /// a secret that everybody knows.
     pub fn require(&self, field: &'static str) -> Result<&Secret, NotGiven> {
         match self.get(field) {
-            Some(value) if value.is_empty() => Err(NotGiven { field, why: "it is empty" }),
+            Some(value) if value.expose().trim().is_empty() => {
+                Err(NotGiven { field, why: "it is empty" })
+            }
             Some(value) => Ok(value),
             None => Err(NotGiven { field, why: "it is missing" }),
         }
@@ -143,9 +153,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_empty_is_named_by_its_field() {
+        let values = [("user", ""), ("blank", " \n"), ("password", "p")];
         let given: Given =
-            [("user", Secret::new("")), ("password", Secret::new("p"))].into_iter().collect();
+            values.into_iter().map(|(field, value)| (field, Secret::new(value))).collect();
         assert_eq!(given.require("user").unwrap_err().to_string(), "user: it is empty");
+        assert_eq!(given.require("blank").unwrap_err().to_string(), "blank: it is empty");
         assert_eq!(given.require("token").unwrap_err().to_string(), "token: it is missing");
         assert_eq!(given.require("password").unwrap().expose(), "p");
         assert_eq!(given.get("user").map(Secret::is_empty), Some(true));

@@ -25,7 +25,7 @@ use crds::{FieldError, FieldErrors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod client;
@@ -278,7 +278,7 @@ impl SourceSpec for KafkaSource {
     }
 
     fn validate_update(&self, old: &Self) -> FieldErrors {
-        if old.consumer_group.is_empty() || self.consumer_group == old.consumer_group {
+        if self.consumer_group == old.consumer_group {
             return FieldErrors::new();
         }
         let details =
@@ -307,7 +307,7 @@ impl Source for KafkaSource {
         needs
     }
 
-    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, about: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let topics: BTreeSet<&String> = self.topics.iter().collect();
         let attributes = |topic: &String| CloudEventAttributes {
             kind: EVENT_TYPE.to_owned(),
@@ -433,7 +433,7 @@ impl KafkaSasl {
     fn validate(&self) -> FieldErrors {
         let mut errors = FieldErrors::new();
         // Who has tokens has neither.
-        let required = self.enable && self.token_provider.is_none();
+        let required = self.enable && !named(self.token_provider.as_ref());
         for (field, value) in [("user", &self.user), ("password", &self.password)] {
             let found = if required {
                 SecretValueFromSource::validate(value.as_ref())

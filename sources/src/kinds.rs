@@ -17,8 +17,6 @@ pub struct Kind {
     pub name: &'static str,
     /// The name of its file, and of its directory in `examples/`.
     pub module: &'static str,
-    /// [`Source::HOOK`].
-    pub hook: bool,
     /// [`Source::WORKS`].
     pub works: &'static str,
     /// [`Source::CONDITIONS`].
@@ -70,7 +68,6 @@ macro_rules! sources {
         pub static ALL: &[$crate::kinds::Kind] = &[$($crate::kinds::Kind {
             name: <$source as crds::source::SourceSpec>::RESOURCE.kind,
             module: stringify!($module),
-            hook: <$source as $crate::source::Source>::HOOK,
             works: <$source as $crate::source::Source>::WORKS,
             conditions: <$source as $crate::source::Source>::CONDITIONS,
             read: $crate::kinds::read::<$source>,
@@ -102,6 +99,12 @@ macro_rules! sources {
                 match self { $(Self::$source(spec) => spec.ce_overrides(),)+ }
             }
 
+            /// [`Source::hook`].
+            #[must_use]
+            pub fn hook(&self) -> bool {
+                match self { $(Self::$source(spec) => $crate::source::Source::hook(&**spec),)+ }
+            }
+
             /// [`Source::needs`].
             #[must_use]
             pub fn needs(&self, about: &$crate::source::About) -> Vec<$crate::given::Need> {
@@ -110,8 +113,8 @@ macro_rules! sources {
 
             /// [`Source::attributes`].
             #[must_use]
-            pub fn attributes(&self, about: &$crate::source::About) -> Vec<crds::condition::CloudEventAttributes> {
-                match self { $(Self::$source(spec) => $crate::source::Source::attributes(&**spec, about),)+ }
+            pub fn attributes(&self, about: &$crate::source::About, given: &$crate::given::Given) -> Vec<crds::condition::CloudEventAttributes> {
+                match self { $(Self::$source(spec) => $crate::source::Source::attributes(&**spec, about, given),)+ }
             }
 
             /// [`Source::leaves_traces`].

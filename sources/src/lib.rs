@@ -35,7 +35,7 @@ pub use kinds::{Kind, Object};
 pub use metrics::Metrics;
 pub use parking::ParkingLot;
 pub use respond::Refusal;
-pub use runner::{Ports, Runner, Wanted};
+pub use runner::{Aim, Ports, Runner, Wanted};
 pub use secret::Secret;
 pub use source::{About, Context, Source, SourceError};
 pub use status::{Condition, Key, Reporter, State, Status};

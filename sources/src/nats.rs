@@ -8,7 +8,7 @@
 
 use crds::condition::CloudEventAttributes;
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod address;
@@ -35,7 +35,7 @@ impl Source for NatsSource {
 
     /// One for each subject, as the spec has it: where it has wildcards, the `source` of an event has the message's subject
     /// in their place.
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, _: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let Ok(server) = self.first_server() else { return Vec::new() };
         let whole = [String::new()];
         let subjects = if self.subjects.is_empty() { &whole[..] } else { &self.subjects };

@@ -1,12 +1,11 @@
 //! Ping: an event at each tick of a schedule, with the attributes Knative's `PingSource` gives it.
 //!
 //! A tick that cannot be stored is tried again until it is, or until a later tick has taken its place. Ticks that
-//! passed while nothing ran are not made up for, beyond the last minute; they are counted and reported.
+//! passed while nothing ran are not made up for, beyond the last minute; they are counted and reported. One that the sink
+//! refuses for good is parked.
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use broker_event::{Event, EventBuilder, EventError};
 use bytes::Bytes;
 use crds::condition::{self, CloudEventAttributes};
@@ -18,6 +17,7 @@ use uuid::Builder;
 
 use crate::backoff::roll;
 use crate::deliver::{MAX_RETRY_AFTER, RETRY};
+use crate::given::Given;
 use crate::source::{About, Context, Source, SourceError};
 use crate::status::Condition;
 
@@ -60,11 +60,10 @@ struct Remembered {
 
 /// How an attempt to store a tick ended.
 enum Stored {
+    /// Or parked, because the sink refuses it.
     Yes,
     /// Not, and a later tick is due.
     Superseded,
-    /// Not, and never: the sink refuses it.
-    Refused,
     /// The source was asked to stop.
     Stopped,
 }
@@ -72,7 +71,7 @@ enum Stored {
 impl Source for PingSource {
     const CONDITIONS: &'static [&'static str] = &[condition::OIDC_IDENTITY_CREATED];
 
-    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, about: &About, _: &Given) -> Vec<CloudEventAttributes> {
         vec![CloudEventAttributes { kind: TYPE.to_owned(), source: source(about) }]
     }
 
@@ -91,13 +90,12 @@ impl Source for PingSource {
                 () = ctx.clock.sleep_until(due) => {}
             }
             if let Some(missed) = beat.skip(ctx.clock.now(), CATCH_UP) {
-                report_missed(&ctx, &missed, "the machine slept or was overloaded");
+                report_missed(&ctx, &missed, "the machine slept, or the sink was away");
                 continue;
             }
             match beat.store(&ctx, due).await? {
                 Stored::Stopped => return Ok(()),
                 Stored::Yes => {}
-                Stored::Refused => report_missed(&ctx, &Missed::one(due), "the sink refused it"),
                 Stored::Superseded => {
                     report_missed(&ctx, &Missed::one(due), "the sink did not take it in time");
                 }
@@ -162,7 +160,8 @@ impl Beat {
                 () = ctx.stop.cancelled() => return Ok(Stored::Stopped),
             };
             if !error.is_retryable() {
-                return Ok(Stored::Refused);
+                ctx.park(event, error.to_string()).await?;
+                return Ok(Stored::Yes);
             }
             if ctx.clock.now() >= give_up {
                 return Ok(Stored::Superseded);
@@ -214,7 +213,7 @@ impl Template {
             }
             (Some(text), None) => Some(Bytes::from(text)),
             (None, Some(encoded)) => {
-                Some(Bytes::from(STANDARD.decode(encoded.trim()).map_err(|error| {
+                Some(Bytes::from(spec::decode(&encoded).map_err(|error| {
                     SourceError::Config(format!("dataBase64: not base64: {error}"))
                 })?))
             }
@@ -255,7 +254,7 @@ fn source(about: &About) -> String {
 }
 
 /// Counts, logs and reports ticks that no event was made of.
-fn report_missed(ctx: &Context, missed: &Missed, why: &str) {
+pub(crate) fn report_missed(ctx: &Context, missed: &Missed, why: &str) {
     ctx.metrics.missed(missed.count);
     let message = format!("{missed}: {why}");
     tracing::warn!("{message}");

@@ -7,7 +7,7 @@
 
 use crds::condition::CloudEventAttributes;
 
-use crate::given::{Necessity, Need};
+use crate::given::{Given, Necessity, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod alertmanager;
@@ -33,8 +33,11 @@ const CA_KEY: &str = "service-ca.crt";
 const VALID_SCHEDULE: &str = "ValidSchedule";
 
 impl Source for PrometheusSource {
-    const HOOK: bool = true;
     const CONDITIONS: &'static [&'static str] = &[VALID_SCHEDULE];
+
+    fn hook(&self) -> bool {
+        self.alertmanager.is_some()
+    }
 
     fn needs(&self, _: &About) -> Vec<Need> {
         let map = Some(&self.ca_cert_config_map).filter(|name| !name.is_empty());
@@ -51,7 +54,7 @@ impl Source for PrometheusSource {
         .collect()
     }
 
-    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, about: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let kind = if self.alertmanager.is_some() { alertmanager::TYPE } else { answer::TYPE };
         vec![CloudEventAttributes { kind: kind.to_owned(), source: answer::source(about) }]
     }

@@ -8,7 +8,7 @@
 
 use crds::condition::CloudEventAttributes;
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod amqp;
@@ -32,7 +32,7 @@ impl Source for RabbitmqSource {
         place.map(server::needs).unwrap_or_default()
     }
 
-    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, about: &About, _: &Given) -> Vec<CloudEventAttributes> {
         let Some(config) = &self.rabbitmq_resources_config else { return Vec::new() };
         vec![CloudEventAttributes {
             kind: event::TYPE.to_owned(),

@@ -9,7 +9,8 @@ use crate::respond::Refusal;
 use crate::source::{Context, SourceError};
 
 /// How long a request waits for a sink that is busy or away, before its sender is told to come again: within the 10 s after
-/// which GitLab gives up. A gateway of Ceph's comes again at once, thousands of times a second, so it has to wait here.
+/// which GitHub and GitLab give up. GitHub does not come again by itself; a gateway of Ceph's does at once, thousands of
+/// times a second.
 const PATIENCE: Duration = Duration::from_secs(7);
 
 /// What senders are told to wait. Those who come again have schedules of their own.

@@ -14,7 +14,7 @@ use crds::condition::CloudEventAttributes;
 use futures_util::future::try_join_all;
 use tokio::time::{sleep, timeout};
 
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod address;
@@ -59,7 +59,7 @@ impl Source for RedisStreamSource {
         self.secrets()
     }
 
-    fn attributes(&self, _: &About) -> Vec<CloudEventAttributes> {
+    fn attributes(&self, _: &About, _: &Given) -> Vec<CloudEventAttributes> {
         vec![CloudEventAttributes {
             kind: TYPE.to_owned(),
             source: self.address.source(&self.stream),

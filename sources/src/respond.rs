@@ -24,6 +24,9 @@ pub enum Refusal {
     /// The request is not one the sender of genuine requests would make.
     #[error("{0}")]
     Malformed(String),
+    /// The sender does not show the token of the source.
+    #[error("{0}")]
+    Unauthorized(String),
     /// The body is larger than the limit.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
@@ -41,9 +44,6 @@ pub enum Refusal {
         /// When to come again.
         retry_after: Duration,
     },
-    /// The sink will not have this event.
-    #[error("{0}")]
-    Unacceptable(String),
 }
 
 impl Refusal {
@@ -55,8 +55,8 @@ impl Refusal {
             Self::Method { .. }
             | Self::NotFound(_)
             | Self::Malformed(_)
-            | Self::TooLarge { .. }
-            | Self::Unacceptable(_) => false,
+            | Self::Unauthorized(_)
+            | Self::TooLarge { .. } => false,
         }
     }
 }
@@ -79,6 +79,9 @@ pub(crate) fn respond(outcome: Result<Accepted, Refusal>) -> Response<Full<Bytes
                 headers.insert(header::ALLOW, allowed);
             }
         }
+        Err(Refusal::Unauthorized(_)) => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         Err(Refusal::Busy { retry_after, .. }) => {
             // Whole seconds, at least one: zero would invite an immediate repeat of what just failed.
             let seconds =
@@ -95,10 +98,10 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+        Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
         Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
         Refusal::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 
@@ -127,6 +130,13 @@ mod tests {
         let response = respond(Err(Refusal::Method { allowed: Method::POST }));
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[header::ALLOW], "POST");
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_what_is_wanted() {
+        let response = respond(Err(Refusal::Unauthorized("no".to_owned())));
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
     }
 
     #[test]

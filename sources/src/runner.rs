@@ -43,8 +43,19 @@ pub struct Wanted {
     pub given: Given,
     /// What it does.
     pub config: Config,
-    /// Whether it is on its way out: then it is not run but [retired](crate::Source::retire).
-    pub retiring: bool,
+    /// What is to become of it now.
+    pub aim: Aim,
+}
+
+/// What is to become of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// It runs.
+    Run,
+    /// It does not run, because something is missing; its checkpoint stays.
+    Wait,
+    /// It is on its way out: it is [retired](crate::Source::retire).
+    Retire,
 }
 
 /// What sources reach the world through.
@@ -119,7 +130,11 @@ impl Runner {
     }
 
     /// Makes the running sources the wanted ones. What is unchanged is not touched; what changed is stopped and, once
-    /// it has ended, started anew; what is no longer wanted is stopped, within a second, and its checkpoint removed.
+    /// it has ended, started anew; what is no longer wanted is stopped, within a second, and its checkpoint removed. So is
+    /// a source of the same name that another resource had.
+    ///
+    /// What does not run keeps what it was given while it did: the Secret with which it is to be
+    /// [retired](crate::Source::retire) is often deleted with it.
     ///
     /// Of two with one key the first counts. After [`Runner::stop`] this does nothing.
     pub fn apply(&self, wanted: Vec<Wanted>) {
@@ -128,18 +143,29 @@ impl Runner {
             return;
         }
         sources.leaving.retain(|_, done| !done.is_cancelled());
-        let keys: HashSet<Key> = wanted.iter().map(Wanted::key).collect();
-        let unwanted: Vec<Key> =
-            sources.running.keys().filter(|key| !keys.contains(*key)).cloned().collect();
+        let uids: HashMap<Key, Arc<str>> =
+            wanted.iter().map(|wanted| (wanted.key(), Arc::clone(&wanted.about.uid))).collect();
+        let unwanted: Vec<Key> = sources
+            .running
+            .iter()
+            .filter(|(key, running)| uids.get(*key) != Some(&running.wanted.about.uid))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in unwanted {
             self.0.remove(&mut sources, &key);
         }
         let mut seen = HashSet::new();
-        for wanted in wanted {
+        for mut wanted in wanted {
             let key = wanted.key();
             if !seen.insert(key.clone()) {
                 tracing::warn!(source = %key, "the source is given twice; the first counts");
-            } else if sources.running.get(&key).is_none_or(|running| running.wanted != wanted) {
+                continue;
+            }
+            let running = sources.running.get(&key);
+            if let Some(running) = running.filter(|_| wanted.aim != Aim::Run) {
+                wanted.given.keep(&running.wanted.given);
+            }
+            if running.is_none_or(|running| running.wanted != wanted) {
                 self.0.start(&mut sources, key, wanted);
             }
         }
@@ -181,30 +207,36 @@ impl Runner {
 
 impl Inner {
     fn start(&self, sources: &mut Sources, key: Key, wanted: Wanted) {
-        let previous = match sources.running.remove(&key) {
+        let running = sources.running.remove(&key);
+        let expected = running.as_ref().is_some_and(|running| running.wanted.config.hook());
+        match (expected, wanted.config.hook()) {
+            (false, true) => self.ports.hooks.expect(&key.namespace, &key.name),
+            (true, false) => self.ports.hooks.forget(&key.namespace, &key.name),
+            (true, true) | (false, false) => {}
+        }
+        let previous = match running {
             Some(running) => {
                 running.stop.cancel();
                 Some(running.done)
             }
-            None => {
-                if wanted.config.kind().hook {
-                    self.ports.hooks.expect(&key.namespace, &key.name);
-                }
-                sources.leaving.get(&key).cloned()
-            }
+            None => sources.leaving.get(&key).cloned(),
         };
         sources.generation += 1;
         let stop = self.stop.child_token();
         let done = CancellationToken::new();
         let context = self.context(&key, &wanted, sources.generation, stop.clone());
+        if wanted.aim == Aim::Wait {
+            // What does not run has no status; whoever has it wait knows why.
+            self.board.remove(&key);
+        }
         let supervised = Supervised { key: key.clone(), context, previous, done: done.clone() };
-        let (config, retiring) = (wanted.config.clone(), wanted.retiring);
-        let run = move |context: Context| {
+        let (config, aim) = (wanted.config.clone(), wanted.aim);
+        let run = move |context: Context| -> supervise::Run {
             let config = config.clone();
-            if retiring {
-                Box::pin(retire(config, context)) as supervise::Run
-            } else {
-                Box::pin(config.run(context))
+            match aim {
+                Aim::Run => Box::pin(config.run(context)),
+                Aim::Wait => Box::pin(wait(context)),
+                Aim::Retire => Box::pin(retire(config, context)),
             }
         };
         // The tracker holds two tasks a source: the supervisor, and the source within reach of its own panic.
@@ -215,7 +247,7 @@ impl Inner {
     fn remove(&self, sources: &mut Sources, key: &Key) {
         let Some(running) = sources.running.remove(key) else { return };
         running.stop.cancel();
-        if running.wanted.config.kind().hook {
+        if running.wanted.config.hook() {
             self.ports.hooks.forget(&key.namespace, &key.name);
         }
         self.board.remove(key);
@@ -280,6 +312,11 @@ impl Inner {
 /// Where a source keeps what it keeps.
 fn place(key: &Key) -> String {
     format!("{}/{}/{}", key.kind, key.namespace, key.name)
+}
+
+async fn wait(context: Context) -> Result<(), SourceError> {
+    context.stop.cancelled().await;
+    Ok(())
 }
 
 async fn retire(config: Config, context: Context) -> Result<(), SourceError> {

@@ -25,21 +25,24 @@ use crate::webhook::{HookTaken, Hooks};
 /// The rule every source keeps: acknowledge upstream (answer, commit, move a cursor) only after [`Context::deliver`] or
 /// [`Emitter::send`] returned `Ok`. What was not acknowledged comes again after a crash, with the same `source` and `id`.
 pub trait Source: SourceSpec {
-    /// Whether it is fed by requests to `/sources/{namespace}/{name}`.
-    const HOOK: bool = false;
     /// The condition in the resource's status that says whether it works.
     const WORKS: &'static str = condition::DEPLOYED;
     /// What else Knative's resource says of itself, besides that and `SinkProvided`: each holds while the source works,
     /// unless the source reports otherwise.
     const CONDITIONS: &'static [&'static str] = &[];
 
+    /// Whether it is fed by requests to `/sources/{namespace}/{name}`.
+    fn hook(&self) -> bool {
+        false
+    }
+
     /// What it is to be handed of Secrets and `ConfigMap`s. It does not run before all of it is there.
     fn needs(&self, _about: &About) -> Vec<Need> {
         Vec::new()
     }
 
-    /// The types and sources of its events, for the resource's status.
-    fn attributes(&self, about: &About) -> Vec<CloudEventAttributes>;
+    /// The types and sources of its events, for the resource's status. `given` is what there is of its needs.
+    fn attributes(&self, about: &About, given: &Given) -> Vec<CloudEventAttributes>;
 
     /// Whether it makes something upstream that [`Source::retire`] has to remove when the resource is deleted.
     fn leaves_traces(&self, _about: &About) -> bool {
@@ -188,7 +191,11 @@ impl SourceError {
     }
 }
 
-/// An error with its causes, in one line.
+/// Characters of an error that are shown. What upstream says is part of it and may have no end, and a status is kept and sent
+/// with each change.
+const MAX_SHOWN: usize = 1000;
+
+/// An error with its causes, in one line; the beginning of it if it is long.
 pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -196,6 +203,9 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
         text.push_str(": ");
         text.push_str(&error.to_string());
         cause = error.source();
+    }
+    if let Some((end, _)) = text.char_indices().nth(MAX_SHOWN) {
+        text.truncate(end);
     }
     text
 }
@@ -275,5 +285,17 @@ pub(crate) mod fake {
             uid: "5ca1ab1e-0000-4000-8000-000000000001".into(),
             ..About::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SHOWN, SourceError, chain};
+
+    #[test]
+    fn of_a_long_error_the_beginning_is_shown() {
+        let shown = chain(&SourceError::unavailable("ask", "é".repeat(1 << 20)));
+        assert_eq!(shown.chars().count(), MAX_SHOWN);
+        assert!(shown.starts_with("ask: é"), "{shown}");
     }
 }

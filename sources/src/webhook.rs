@@ -219,21 +219,6 @@ impl Hooks {
         self.answer(answer.await)
     }
 
-    /// Answers a request whose body was read elsewhere.
-    pub async fn handle(
-        &self,
-        namespace: &str,
-        name: &str,
-        request: Request,
-    ) -> Response<Full<Bytes>> {
-        let answer = async {
-            let hook = self.find(namespace, name).await?;
-            hook.admit(&request.method, &request.headers)?;
-            ask(&*hook, request).await
-        };
-        self.answer(answer.await)
-    }
-
     fn answer(&self, outcome: Result<Accepted, Refusal>) -> Response<Full<Bytes>> {
         if let Err(refusal) = &outcome {
             tracing::debug!(%refusal, "a web hook request was refused");

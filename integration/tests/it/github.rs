@@ -167,14 +167,16 @@ async fn a_body_past_githubs_limit_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_is_taken_up_to_what_the_store_takes_and_refused_for_good_beyond() {
+async fn a_payload_is_taken_up_to_what_the_store_takes_and_parked_beyond() {
     let subscriber = Subscriber::start().await;
     let mesh = Mesh::start(&example(&subscriber.url)).await;
     let payload = |size: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(size)).into_bytes();
     let large = payload(15 << 20);
     assert_eq!(Delivery::of("issues", "d-1", &large).send(&mesh).await.status, 202);
     let answer = Delivery::of("issues", "d-2", &payload(16 << 20)).send(&mesh).await;
-    assert_eq!((answer.status, answer.headers.get("retry-after")), (422, None), "{}", answer.body);
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let parked = mesh.data().join("parked/GitHubSource,default,shop");
+    assert_eq!(std::fs::read_dir(parked).expect("it is parked").count(), 1);
     assert_eq!(subscriber.wait(1).await[0].body.as_ref(), large);
 }
 

@@ -195,11 +195,17 @@ impl Gateway {
         absent_is_fine(self.s3(what, Method::DELETE, &path, Bytes::new()).await)
     }
 
-    /// Removes the notifications, then the topic that they need.
+    /// Removes the notifications, then the topic that they need. One that cannot be removed keeps the topic, and not the
+    /// others.
     async fn clear(&self, known: &Known) -> Result<(), RegistrationError> {
+        let mut cleared = Ok(());
         for bucket in &known.buckets {
-            self.unnotify(bucket, &known.topic).await?;
+            match self.unnotify(bucket, &known.topic).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                removed => cleared = cleared.and(removed),
+            }
         }
+        cleared?;
         self.delete_topic(&known.arn).await
     }
 

@@ -10,6 +10,7 @@ use crds::resource::{AGE, READY, REASON, Resource, Version};
 use crds::secret_ref::SecretValueFromSource;
 use crds::source::{self, Fact, SINK, SourceSpec};
 use crds::{FieldError, FieldErrors};
+use http::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -242,7 +243,9 @@ impl CephGateway {
 }
 
 fn is_endpoint(text: &str) -> bool {
-    let parsed = Url::parse(text).ok();
+    // Requests are made with the text as it is, so it has to be one without the repairs that this parser makes.
+    let is_plain = text.parse::<Uri>().is_ok_and(|uri| uri.scheme().is_some());
+    let parsed = Url::parse(text).ok().filter(|_| is_plain);
     parsed.is_some_and(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()

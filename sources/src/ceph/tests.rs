@@ -8,7 +8,7 @@ use crds::secret_ref::SecretValueFromSource;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 
-use super::{CephGateway, CephSource, MAX_RECORDS, Receiver};
+use super::{CephGateway, CephSource, MAX_BODY, MAX_RECORDS, Receiver};
 use crate::emit::EmitError;
 use crate::given::Necessity;
 use crate::secret::Secret;
@@ -173,6 +173,8 @@ async fn what_holds_no_records_is_refused_and_an_empty_list_is_not() {
     let many = vec!["{}"; MAX_RECORDS + 1];
     let (status, text) = world.post(message(&many)).await;
     assert_eq!((status.as_u16(), text.as_str()), (400, "the body holds more than 1000 records\n"));
+    let (status, _) = world.post(message(&vec!["7"; MAX_BODY / 2])).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(world.inner.recorder.taken().is_empty());
 }
 
@@ -199,13 +201,24 @@ async fn strangers_are_refused_where_there_is_a_secret() {
     assert_eq!(world.send(bearer).await.0, StatusCode::OK);
     for wrong in ["/", "/?token=", "/?token=it+is%3Da%26secret", "/?tokens=x", "/?token=%ff"] {
         let (status, _, text) = world.send(post(wrong, message(&[RECORD]))).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{wrong}");
         assert!(text.starts_with("the token in the URL") && !text.contains(TOKEN), "{text}");
     }
     let mut wrong = post("/", message(&[RECORD]));
     wrong.headers_mut().insert("authorization", "Bearer it is".parse().unwrap());
-    assert_eq!(world.send(wrong).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(world.send(wrong).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(world.inner.recorder.taken().len(), 2);
+}
+
+#[tokio::test]
+async fn a_line_end_after_the_secret_is_not_part_of_it() {
+    let world = world(Some("sesame\n"));
+    for uri in ["/?token=sesame", "/?token=sesame%0A"] {
+        assert_eq!(world.send(post(uri, message(&[RECORD]))).await.0, StatusCode::OK, "{uri}");
+    }
+    let mut bearer = post("/", message(&[RECORD]));
+    bearer.headers_mut().insert("authorization", "Bearer sesame".parse().unwrap());
+    assert_eq!(world.send(bearer).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

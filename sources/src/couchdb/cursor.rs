@@ -16,8 +16,8 @@ pub(super) struct Cursor {
 /// What is kept. The database is part of it: a sequence says nothing about another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Kept {
-    /// The events' `source`, which names the server and the database.
-    source: String,
+    /// [`Database::place`](super::database::Database::place).
+    place: String,
     since: Sequence,
     /// Whether the database was found to be another one since the last event.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -25,21 +25,21 @@ struct Kept {
 }
 
 impl Cursor {
-    /// What was kept for the database of that source; nothing if that is a first start.
+    /// What was kept for the database of that place; nothing if that is a first start.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(super) async fn load(
         checkpoint: Checkpoint,
-        source: &str,
+        place: &str,
     ) -> Result<Option<Self>, SourceError> {
         let Some(bytes) = checkpoint.load().await.map_err(SourceError::State)? else {
             return Ok(None);
         };
         match serde_json::from_slice::<Kept>(&bytes) {
-            Ok(kept) if kept.source == source => Ok(Some(Self { checkpoint, kept })),
+            Ok(kept) if kept.place == place => Ok(Some(Self { checkpoint, kept })),
             Ok(_) => {
-                tracing::info!("the source reads another database than before, from its beginning");
+                tracing::info!("the source reads another database than before");
                 Ok(None)
             }
             Err(error) => {
@@ -55,10 +55,10 @@ impl Cursor {
     /// When it cannot be kept.
     pub(super) async fn begin(
         checkpoint: Checkpoint,
-        source: &str,
+        place: &str,
         since: Sequence,
     ) -> Result<Self, SourceError> {
-        let kept = Kept { source: source.to_owned(), since, is_anew: false };
+        let kept = Kept { place: place.to_owned(), since, is_anew: false };
         let cursor = Self { checkpoint, kept };
         cursor.save().await?;
         Ok(cursor)
@@ -83,7 +83,17 @@ impl Cursor {
         self.save().await
     }
 
-    /// The database is gone, or another one has taken its place: whatever has that name is read from its beginning.
+    /// The server says that it has no such database. With counted sequences whatever has that name next is read from its
+    /// beginning. A server with opaque ones sees to that itself; and a node of a cluster that has not heard of its databases
+    /// yet says the same of one that is there.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub(super) async fn gone(&mut self) -> Result<(), SourceError> {
+        if self.kept.since.is_counted() { self.begin_anew().await } else { Ok(()) }
+    }
+
+    /// Another database has taken the place of the one that was read: it is read from its beginning.
     ///
     /// # Errors
     /// When it cannot be kept.

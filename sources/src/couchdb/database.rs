@@ -90,7 +90,7 @@ impl Database {
         Ok(Self {
             client,
             url: format!("{base}/{name}"),
-            host: server.url.host_str().unwrap_or_default().to_owned(),
+            host: server.host().to_owned(),
             name: spec.database.clone(),
             authorization: server.authorization()?,
             is_continuous: spec.is_continuous(),
@@ -99,11 +99,15 @@ impl Database {
         })
     }
 
-    /// The events' `source`: the server's name and the database.
+    /// The events' `source`.
     pub(super) fn source(&self) -> String {
-        let Self { host, name, .. } = self;
-        // A relative path cannot begin with an IPv6 address.
-        if host.starts_with('[') { format!("//{host}/{name}") } else { format!("{host}/{name}") }
+        of(&self.host, &self.name)
+    }
+
+    /// Which database it is: where it is, though not how it is spoken to. A host may have several servers, and a server be
+    /// one of several behind a path.
+    pub(super) fn place(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, place)| place)
     }
 
     /// Whether one request stays open.
@@ -222,7 +226,27 @@ impl Database {
 
 const JSON: &str = "application/json";
 
+/// The `source` of the events of that spec, as [`Database::source`].
+///
+/// # Errors
+/// When the Secret does not hold a URL.
+pub(super) fn source(spec: &CouchDbSource, given: &Given) -> Result<String, NotGiven> {
+    let server = Server::parse(given.require(CREDENTIALS)?.expose())?;
+    Ok(of(server.host(), &spec.database))
+}
+
+/// The server's name and the database.
+fn of(host: &str, database: &str) -> String {
+    // A relative path cannot begin with an IPv6 address.
+    let slashes = if host.starts_with('[') { "//" } else { "" };
+    format!("{slashes}{host}/{database}")
+}
+
 impl Server {
+    fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     fn parse(text: &str) -> Result<Self, NotGiven> {
         let refused = |why| NotGiven { field: CREDENTIALS, why };
         let mut url = Url::parse(text.trim())

@@ -128,7 +128,7 @@ impl Follower {
                     self.announce();
                 }
                 Ended::Gone => {
-                    self.cursor.begin_anew().await?;
+                    self.cursor.gone().await?;
                     return Err(self.database.absent());
                 }
             }
@@ -160,7 +160,7 @@ impl Follower {
     async fn look(&mut self) -> Result<(), SourceError> {
         let asked = self.ctx.stop.run_until_cancelled(self.database.update_sequence()).await;
         let Some(now) = asked.ok_or(SourceError::Stopped)?? else {
-            self.cursor.begin_anew().await?;
+            self.cursor.gone().await?;
             return Err(self.database.absent());
         };
         if self.cursor.since().is_not_of_database_at(&now) {
@@ -323,10 +323,12 @@ impl<'a> Reading<'a> {
         let envelope: Envelope = serde_json::from_slice(self.rows.envelope())
             .map_err(|error| SourceError::unavailable(what(), error))?;
         let pending = envelope.pending.as_u64();
+        let is_further = self.count > 0 || envelope.last_seq != self.last;
         if envelope.last_seq != self.last {
             self.batch.since = Some(envelope.last_seq);
         }
-        let more = pending.map_or(self.count >= PAGE, |pending| pending > 0);
+        // Where an answer leads no further, to ask again at once would be to ask the same for ever.
+        let more = is_further && pending.map_or(self.count >= PAGE, |pending| pending > 0);
         if let Some(waiting) = pending.or((!more).then_some(0)) {
             self.ctx.lag(waiting);
         }

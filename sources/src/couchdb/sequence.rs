@@ -38,6 +38,11 @@ impl Sequence {
         }
     }
 
+    /// Whether the server counts changes.
+    pub(super) fn is_counted(&self) -> bool {
+        self.0.is_number()
+    }
+
     /// Whether a database that is at `now` cannot have told this sequence before: it is another database of the same name.
     ///
     /// Counted sequences only grow, and a server that counts answers nothing at all until it has passed a sequence it never

@@ -84,8 +84,9 @@ pub struct CredentialsReference {
 /// What the `id` of an event is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ids {
-    /// Its update sequence, as with Knative. In a cluster of several nodes the same change may be told again with another,
-    /// and a database that is made anew may use the same for other changes.
+    /// Its update sequence, as with Knative. Since `CouchDB` 2 a sequence says how far each shard was told, in whatever order
+    /// that happened, and a database has two shards at least unless it is made otherwise: a change that is told again may
+    /// have another. A database that is made anew may use the same for other changes.
     #[default]
     Sequence,
     /// The document's id and the revision: the same wherever and whenever the change is told.

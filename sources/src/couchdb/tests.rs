@@ -14,14 +14,14 @@ use crds::source::SourceObject;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::server::{Answer, Asked, Server};
 use super::follow::SEQUENCE_KEPT;
 use super::{CA, CREDENTIALS, CouchDbSource, CredentialsReference};
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::secret::Secret;
 use crate::source::fake::{World, about};
 use crate::source::{About, Source, SourceError};
@@ -269,6 +269,21 @@ async fn pages_are_asked_for_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_page_that_leads_no_further_is_not_asked_for_at_once() {
+    let couch = Couch::at(json!(5));
+    couch.tells("0", &[r#"{"results":[],"last_seq":0,"pending":5}"#.to_owned()]);
+    let server = couch.serve().await;
+    let world = world(&server);
+    let run = run(&world, CouchDbSource { feed: "normal".to_owned(), ..source() });
+    run.condition(Condition::CAUGHT_UP, true).await;
+    // The next question ends the run, and comes after the pause of two seconds.
+    couch.change(|script| script.refusal = Some((500, "{}".to_owned())));
+    let asked = Instant::now();
+    run.fails().await;
+    assert!(asked.elapsed() > Duration::from_millis(500), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
 async fn a_database_that_was_made_anew_is_read_from_its_beginning() {
     let couch = Couch::at(json!(9));
     couch.tells("0", &[line(&json!(9), "x")]);
@@ -285,6 +300,22 @@ async fn a_database_that_was_made_anew_is_read_from_its_beginning() {
     assert_eq!(ids(&world, 2).await, ["9", "2"]);
     let condition = second.condition(SEQUENCE_KEPT, false).await;
     assert_eq!(condition.reason, "DatabaseRecreated");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn another_server_of_the_same_host_has_another_database() {
+    let (couch, other) = (Couch::at(json!(9)), Couch::at(json!(9)));
+    couch.tells("0", &[line(&json!(9), "x")]);
+    other.tells("0", &[line(&json!(8), "y")]);
+    let (server, another) = (couch.serve().await, other.serve().await);
+    let before = world(&server);
+    let first = run(&before, source());
+    ids(&before, 1).await;
+    first.stop().await;
+    let after = World { given: world(&another).given, ..before };
+    let second = run(&after, source());
+    assert_eq!(ids(&after, 2).await, ["9", "8"]);
     second.stop().await;
 }
 
@@ -307,8 +338,8 @@ async fn a_server_that_begins_again_by_itself_is_reported() {
 
 #[tokio::test]
 async fn a_database_that_is_missing_is_waited_for_and_read_from_its_beginning() {
-    let couch = Couch::at(json!("5-e"));
-    couch.tells("0", &[line(&json!("5-e"), "x")]);
+    let couch = Couch::at(json!(5));
+    couch.tells("0", &[line(&json!(5), "x")]);
     couch.change(|script| script.is_there = false);
     let server = couch.serve().await;
     let world = World { about: annotated("weft.dev/start", "now"), ..world(&server) };
@@ -317,16 +348,33 @@ async fn a_database_that_is_missing_is_waited_for_and_read_from_its_beginning() 
     assert_eq!(error.to_string(), "127.0.0.1 has no database shop");
     couch.change(|script| script.is_there = true);
     let second = run(&world, source());
-    assert_eq!(ids(&world, 1).await, ["5-e"]);
+    assert_eq!(ids(&world, 1).await, ["5"]);
     second.stop().await;
     // It goes away and comes back as another.
     couch.change(|script| script.is_there = false);
     assert_eq!(run(&world, source()).fails().await.reason(), "UpstreamNotFound");
     couch.change(|script| script.is_there = true);
     let third = run(&world, source());
-    assert_eq!(ids(&world, 2).await, ["5-e", "5-e"]);
+    assert_eq!(ids(&world, 2).await, ["5", "5"]);
     third.condition(SEQUENCE_KEPT, false).await;
     third.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_heard_of_its_databases_yet_forgets_nothing() {
+    let couch = Couch::at(json!("5-e"));
+    couch.tells("0", &[line(&json!("5-e"), "x")]).tells("5-e", &[line(&json!("6-f"), "y")]);
+    let server = couch.serve().await;
+    let world = world(&server);
+    let first = run(&world, source());
+    ids(&world, 1).await;
+    first.stop().await;
+    couch.change(|script| script.is_there = false);
+    assert_eq!(run(&world, source()).fails().await.reason(), "UpstreamNotFound");
+    couch.change(|script| script.is_there = true);
+    let second = run(&world, source());
+    assert_eq!(ids(&world, 2).await, ["5-e", "6-f"]);
+    second.stop().await;
 }
 
 #[tokio::test]
@@ -508,4 +556,16 @@ fn what_cannot_be_is_refused_with_its_field() {
         let refused = refused(|object| object["metadata"]["annotations"] = json!({ key: value }));
         assert!(refused.contains(&format!("metadata.annotations[{key}]")), "{refused}");
     }
+}
+
+#[test]
+fn the_status_names_the_server_once_the_secret_does() {
+    assert!(source().attributes(&about(), &Given::default()).is_empty());
+    let url = Secret::new("http://user:password@couch.example:5984/");
+    let given: Given = [(CREDENTIALS, url)].into_iter().collect();
+    let attributes = source().attributes(&about(), &given);
+    let told: Vec<_> = attributes.iter().map(|one| (&*one.kind, &*one.source)).collect();
+    let (update, delete) =
+        ("org.apache.couchdb.document.update", "org.apache.couchdb.document.delete");
+    assert_eq!(told, [(update, "couch.example/shop"), (delete, "couch.example/shop")]);
 }

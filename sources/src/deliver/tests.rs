@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker_event::{Event, EventBuilder};
 
-use crate::emit::EmitError;
+use crate::emit::{EmitError, Emitter, Overrides, Sink};
 use crate::source::SourceError;
 use crate::source::fake::World;
 use crate::status::{Condition, fake as status};
@@ -34,6 +34,17 @@ async fn a_sink_that_is_away_is_waited_for() {
     assert_eq!(ids(&world), ["1", "2"]);
 }
 
+#[tokio::test]
+async fn what_goes_one_by_one_is_acknowledged_one_by_one() {
+    let world = World::new();
+    let (mut context, _) = world.context("Test");
+    assert_eq!(context.at_once(100), 100);
+    let url = Sink::Url { url: "http://sink/".parse().unwrap(), ca_certs: None };
+    let (metrics, report) = (context.metrics.clone(), context.report.clone());
+    context.emit = Emitter::new(world.recorder.clone(), url, Overrides::default(), metrics, report);
+    assert_eq!(context.at_once(100), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_for_good_is_parked_and_the_rest_goes_on() {
     let world = World::new();
@@ -49,6 +60,30 @@ async fn what_is_refused_for_good_is_parked_and_the_rest_goes_on() {
     let conditions = status::only(&board).conditions;
     let told = conditions.iter().find(|told| told.name == Condition::NOTHING_PARKED).unwrap();
     assert!(!told.holds && told.message.contains("too large"), "{told:?}");
+}
+
+/// Takes no more.
+#[derive(Debug)]
+struct Full;
+
+impl crate::parking::ParkingLot for Full {
+    fn park(&self, _: &str, _: &Event, _: &str) -> std::io::Result<()> {
+        Err(std::io::Error::other("look at them, then remove them"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_parked_is_not_acknowledged_and_the_status_says_why() {
+    let world = World::new();
+    world.recorder.always(Some(refused()));
+    let (mut context, board) = world.context("Test");
+    context.parking = crate::parking::Parking::new(std::sync::Arc::new(Full), "Test/default/one");
+    let error = context.deliver(events(&["1"])).await.unwrap_err();
+    assert!(matches!(error, SourceError::State(_)), "{error}");
+    let conditions = status::only(&board).conditions;
+    let told = conditions.iter().find(|told| told.name == Condition::NOTHING_PARKED).unwrap();
+    assert_eq!((told.holds, &*told.reason), (false, "NotKept"));
+    assert!(told.message.ends_with("look at them, then remove them"), "{}", told.message);
 }
 
 #[tokio::test(start_paused = true)]

@@ -190,9 +190,13 @@ fn is_github_name(name: &str) -> bool {
 fn is_api_url(text: &str) -> bool {
     let parsed = Url::parse(text).ok();
     parsed.is_some_and(|url| {
-        matches!(url.scheme(), "http" | "https")
+        // Paths are added to it as it is written.
+        text.bytes().all(|byte| byte.is_ascii_graphic())
+            && matches!(url.scheme(), "http" | "https")
             && url.username().is_empty()
             && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
     })
 }
 

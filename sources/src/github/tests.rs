@@ -1,7 +1,6 @@
 //! Deliveries as GitHub makes them, and as it does not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker_event::Value;
 use bytes::Bytes;
@@ -10,12 +9,11 @@ use http_body_util::{BodyExt, Full};
 
 use super::signature::fake::{sha_1, sha_256};
 use super::{GitHubSource, Receiver, SECRET_TOKEN};
-use crate::emit::fake::{Recorder, emitter};
-use crate::emit::{EmitError, Overrides};
-use crate::metrics::Metrics;
+use crate::emit::EmitError;
+use crate::emit::fake::Recorder;
+use crate::parking::fake as parking;
 use crate::secret::Secret;
 use crate::source::{self, Source};
-use crate::status::fake;
 use crate::webhook::{Hooks, Registration};
 
 const SECRET: &str = "it-is-a-secret-to-everybody";
@@ -26,6 +24,7 @@ const BODY: &[u8] = b" {\"action\" : \"opened\",\"issue\":{\"number\":1},\"x\":\
 /// A receiver at `/sources/default/one`.
 struct World {
     recorder: Arc<Recorder>,
+    parked: Arc<parking::InMemory>,
     hooks: Hooks,
     _registration: Registration,
 }
@@ -45,21 +44,17 @@ fn config(events: &[&str]) -> GitHubSource {
     }
 }
 
-fn receiver(config: &GitHubSource, recorder: &Arc<Recorder>) -> Receiver {
-    let (report, _) = fake::reporter("GitHubSource");
-    Receiver::new(
-        config,
-        Secret::new(SECRET),
-        emitter(recorder.clone(), Overrides::default(), report),
-    )
+fn receiver(config: &GitHubSource, world: &source::fake::World) -> Receiver {
+    let (ctx, _) = world.context("GitHubSource");
+    Receiver::new(config, Secret::new(SECRET), ctx)
 }
 
 fn world(events: &[&str]) -> World {
-    let recorder = Recorder::new();
-    let hooks = Hooks::new(Metrics::default());
-    let receiver = Arc::new(receiver(&config(events), &recorder));
+    let inner = source::fake::World::new();
+    let receiver = Arc::new(receiver(&config(events), &inner));
+    let source::fake::World { recorder, parked, hooks, .. } = inner;
     let registration = hooks.register(&"default".into(), &"one".into(), receiver).unwrap();
-    World { recorder, hooks, _registration: registration }
+    World { recorder, parked, hooks, _registration: registration }
 }
 
 impl World {
@@ -238,26 +233,23 @@ async fn what_is_no_json_object_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_failing_sink_is_503_and_github_is_told_when_to_redeliver() {
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_away_is_waited_for_and_what_it_refuses_is_parked() {
     let world = world(&["issues"]);
-    let retry_after = Some(Duration::from_secs(7));
-    world.recorder.fail_with([
-        EmitError::Busy { reason: "full".to_owned(), retry_after },
-        EmitError::Unavailable { reason: "no broker".to_owned() },
-        EmitError::Refused { reason: "too large".to_owned() },
-    ]);
-    let (status, headers, text) = world.send(Delivery::of("issues", BODY)).await;
-    assert_eq!((status.as_u16(), text.as_str()), (503, "the sink is busy: full\n"));
-    assert_eq!(headers["retry-after"], "7");
-    let (status, headers, _) = world.send(Delivery::of("issues", BODY)).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(headers["retry-after"], "30");
+    let away = || EmitError::Unavailable { reason: "no broker".to_owned() };
+    world.recorder.fail_with([away(), away(), away()]);
     let (status, _, text) = world.send(Delivery::of("issues", BODY)).await;
-    assert_eq!((status.as_u16(), text.contains("too large")), (422, true));
-    let (status, _, _) = world.send(Delivery::of("issues", BODY)).await;
-    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_eq!((status.as_u16(), text.as_str()), (202, "accepted"));
     assert_eq!(world.recorder.taken().len(), 1);
+    world.recorder.always(Some(away()));
+    let (status, headers, text) = world.send(Delivery::of("issues", BODY)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(text, "the sink did not take the event within 7s\n");
+    assert_eq!(headers["retry-after"], "30");
+    world.recorder.always(Some(EmitError::Refused { reason: "too large".to_owned() }));
+    let (status, _, text) = world.send(Delivery::of("issues", BODY)).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{text}");
+    assert_eq!(world.parked.0.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -277,12 +269,12 @@ async fn without_a_secret_nothing_is_received() {
 fn events_of_an_organisation_come_from_it() {
     let organisation =
         GitHubSource { owner_and_repository: "acme".to_owned(), ..config(&["push"]) };
-    let receiver = receiver(&organisation, &Recorder::new());
+    let receiver = receiver(&organisation, &source::fake::World::new());
     assert_eq!(receiver.source, "https://github.com/acme");
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let receiver = receiver(&config(&["push"]), &Recorder::new());
+    let receiver = receiver(&config(&["push"]), &source::fake::World::new());
     assert!(!format!("{receiver:?}").contains(SECRET));
 }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 
 use super::{GitLabSource, Receiver};
 use crate::emit::EmitError;
-use crate::given::{Necessity, Need};
+use crate::given::{Given, Necessity, Need};
 use crate::secret::Secret;
 use crate::source::{About, Source, fake};
 use crate::webhook::Registration;
@@ -204,6 +204,21 @@ async fn who_does_not_know_the_token_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_need_not_be_ascii() {
+    let inner = fake::World::new();
+    let (ctx, _) = inner.context("GitLabSource");
+    let receiver = Receiver { source: SOURCE.to_owned(), token: Secret::new("pässword"), ctx };
+    let hooks = inner.hooks.clone();
+    let registration =
+        hooks.register(&"default".into(), &"one".into(), Arc::new(receiver)).unwrap();
+    let world = World { inner, _registration: registration };
+    let mut push = Delivery::of("Push Hook", "{}");
+    let token = http::HeaderValue::from_bytes("pässword".as_bytes()).unwrap();
+    push.headers.insert("x-gitlab-token", token);
+    world.accepted(push).await;
+}
+
+#[tokio::test]
 async fn what_gitlab_does_not_send_is_refused() {
     let world = world();
     let missing = Delivery::of("Push Hook", "{}").without("x-gitlab-event");
@@ -321,7 +336,7 @@ fn the_status_names_each_type_once() {
         event_types: events.map(str::to_owned).to_vec(),
         ..GitLabSource::default()
     };
-    let attributes = source.attributes(&fake::about());
+    let attributes = source.attributes(&fake::about(), &Given::default());
     let types: BTreeSet<_> = attributes.iter().map(|one| one.kind.as_str()).collect();
     let expected = ["dev.knative.sources.gitlab.merge_request", "dev.knative.sources.gitlab.push"];
     assert_eq!(attributes.len(), 2);

@@ -306,7 +306,14 @@ impl ClientContext for Callbacks {
 impl ConsumerContext for Callbacks {
     fn pre_rebalance(&self, client: &Client, rebalance: &Rebalance<'_>) {
         match rebalance {
-            Rebalance::Assign(list) => self.ledger.assign(&partitions(list)),
+            Rebalance::Assign(list) => {
+                // One that was taken away while fetching was stopped is still stopped: the library keeps that with the
+                // partition. A copy, for it writes into the list.
+                if let Err(error) = client.resume(&TopicPartitionList::clone(list)) {
+                    tracing::debug!(%error, "resume");
+                }
+                self.ledger.assign(&partitions(list));
+            }
             Rebalance::Revoke(list) => self.hand_over(client, &partitions(list)),
             Rebalance::Error(error) => tracing::debug!(%error, "rebalance"),
         }
@@ -334,9 +341,11 @@ pub(super) fn meaning(code: Code, reason: &str) -> Meaning {
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Trouble::Absent(reason)
         }
-        Code::InvalidGroupId | Code::InvalidSessionTimeout | Code::InconsistentGroupProtocol => {
-            Trouble::Config(reason)
-        }
+        Code::InvalidGroupId | Code::InvalidSessionTimeout => Trouble::Config(reason),
+        // They may go: a Knative that is being replaced, for instance.
+        Code::InconsistentGroupProtocol => Trouble::Unavailable(format!(
+            "consumerGroup: members elsewhere share partitions in another way; stop them or name another group ({reason})"
+        )),
         Code::Fatal | Code::FencedInstanceId | Code::GroupMaxSizeReached => {
             Trouble::Unavailable(reason)
         }

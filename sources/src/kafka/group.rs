@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Callbacks, Trouble};
 use super::event::{KeyType, Mapper};
-use super::lanes::{Batch, Lane, Lanes, Pending};
+use super::lanes::{BATCH_RECORDS, Batch, Lane, Lanes, Pending};
 use super::ledger::{Ledger, MAX_RECORDS, Seen};
 use super::poller::{Poller, apart};
 use super::position::{self, NotBegun, Start, Wish};
@@ -47,6 +47,8 @@ struct Plan {
     topics: Arc<[String]>,
     consumers: usize,
     is_ordered: bool,
+    /// Records that are delivered together.
+    batch: usize,
     /// Bytes that each consumer holds.
     held: usize,
     wish: Wish,
@@ -222,6 +224,7 @@ impl Plan {
             topics: topics.into_iter().collect(),
             consumers: usize::try_from(spec.consumers.unwrap_or(1)).unwrap_or_default(),
             is_ordered: spec.ordering.as_deref() != Some("unordered"),
+            batch: ctx.at_once(BATCH_RECORDS),
             held: client::held(spec),
             wish: wish(spec, about)?,
             mapper: Arc::new(Mapper::new(about, key_type(ctx))),
@@ -288,7 +291,7 @@ impl Consumer {
             Err(trouble) => drop(ended.send(Err(trouble))),
         };
         let ended = apart(&format!("kafka-{number}"), call).map_err(no_thread)?;
-        Ok(Self { ledger, records, ended, lanes: Lanes::new(plan.is_ordered) })
+        Ok(Self { ledger, records, ended, lanes: Lanes::new(plan.is_ordered, plan.batch) })
     }
 
     /// Delivers until the source is to stop or something fails.

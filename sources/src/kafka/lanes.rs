@@ -50,6 +50,8 @@ pub(super) enum Lane {
 #[derive(Debug)]
 pub(super) struct Lanes {
     ordered: bool,
+    /// Records of a batch.
+    most: usize,
     lanes: HashMap<Lane, Queue>,
     /// Lanes with something to deliver and nothing under way, the longest waiting first.
     ready: VecDeque<Lane>,
@@ -63,9 +65,9 @@ struct Queue {
 }
 
 impl Lanes {
-    /// `ordered`: a lane is a partition; otherwise it is a share of the keys.
-    pub(super) fn new(ordered: bool) -> Self {
-        Self { ordered, lanes: HashMap::new(), ready: VecDeque::new(), under_way: 0 }
+    /// `ordered`: a lane is a partition; otherwise it is a share of the keys. A batch has `most` records.
+    pub(super) fn new(ordered: bool, most: usize) -> Self {
+        Self { ordered, most, lanes: HashMap::new(), ready: VecDeque::new(), under_way: 0 }
     }
 
     /// Takes a record in, after all others of its lane.
@@ -90,7 +92,7 @@ impl Lanes {
             bytes += record.size;
             bytes <= BATCH_BYTES
         };
-        let count = queue.waiting.iter().take(BATCH_RECORDS).take_while(fits).count();
+        let count = queue.waiting.iter().take(self.most).take_while(fits).count();
         let records = queue.waiting.drain(..count.max(1).min(queue.waiting.len())).collect();
         queue.busy = true;
         self.under_way += 1;
@@ -155,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_delivered_in_order_one_batch_after_the_other() {
-        let mut lanes = Lanes::new(true);
+        let mut lanes = Lanes::new(true, BATCH_RECORDS);
         let [one, other] = tenures(2)[..] else { panic!("two") };
         for offset in 0..3 {
             lanes.push(pending(one, offset, 1, None));
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_but_for_a_single_record() {
-        let mut lanes = Lanes::new(true);
+        let mut lanes = Lanes::new(true, BATCH_RECORDS);
         let tenure = tenures(1)[0];
         for size in [BATCH_BYTES + 1, BATCH_BYTES / 2, BATCH_BYTES / 2, 1] {
             lanes.push(pending(tenure, 0, size, None));
@@ -189,11 +191,16 @@ mod tests {
             lanes.push(pending(tenure, 0, 1, None));
         }
         assert_eq!(lanes.next().unwrap().records.len(), BATCH_RECORDS);
+        let mut singly = Lanes::new(true, 1);
+        for offset in 0..2 {
+            singly.push(pending(tenure, offset, 1, None));
+        }
+        assert_eq!(offsets(&singly.next().unwrap()), [0]);
     }
 
     #[test]
     fn without_order_only_a_key_waits_for_itself() {
-        let mut lanes = Lanes::new(false);
+        let mut lanes = Lanes::new(false, BATCH_RECORDS);
         let tenure = tenures(1)[0];
         lanes.push(pending(tenure, 0, 1, Some(7)));
         let first = lanes.next().unwrap();
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn so_many_batches_are_under_way_and_no_more() {
-        let mut lanes = Lanes::new(true);
+        let mut lanes = Lanes::new(true, BATCH_RECORDS);
         let tenures = tenures(i32::try_from(PARALLEL).unwrap() + 1);
         for tenure in &tenures {
             lanes.push(pending(*tenure, 0, 1, None));

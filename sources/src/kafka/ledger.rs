@@ -13,6 +13,10 @@ use super::progress::{Position, Progress, Tenure};
 /// Records that a consumer holds: a few batches, of which some are stored and the others wait for their turn.
 pub(super) const MAX_RECORDS: usize = 4096;
 
+/// Records that wait to be committed, safe ones behind one that is not included: without an order the others go on while the
+/// sink does not take one, and all of them are delivered again after a crash.
+const MAX_UNCOMMITTED: usize = 16 * MAX_RECORDS;
+
 /// How often offsets are committed at most. What was delivered in between is delivered again after a crash; a commit is a
 /// write to the disks of Kafka.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
@@ -21,7 +25,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(10);
 /// not yet, or no longer, there for the group.
 const COMMIT_AGAIN: Duration = Duration::from_secs(5);
 
-/// Ledger by a consumer's thread, its callbacks (which run on that thread) and its deliveries.
+/// Shared by a consumer's thread, its callbacks (which run on that thread) and its deliveries.
 #[derive(Debug)]
 pub(super) struct Ledger {
     state: Mutex<State>,
@@ -115,6 +119,11 @@ impl Ledger {
         state.records += 1;
         state.bytes += size;
         Some(tenure)
+    }
+
+    /// The deliveries have all that was begun.
+    pub(super) fn handed(&self) {
+        self.state().progress.handed();
     }
 
     /// Whether anything is under way or waits to be committed.
@@ -254,7 +263,9 @@ impl Ledger {
 impl State {
     /// A record larger than the bound is taken in alone.
     fn has_room(&self, most_records: usize, most_bytes: usize) -> bool {
-        self.records < most_records && (self.bytes < most_bytes || self.records == 0)
+        self.records < most_records
+            && (self.bytes < most_bytes || self.records == 0)
+            && self.progress.under_way() < MAX_UNCOMMITTED
     }
 
     fn release(&mut self, records: usize, bytes: usize) {

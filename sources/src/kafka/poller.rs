@@ -110,6 +110,7 @@ impl Poller {
                     // The deliveries have ended, and with them the source.
                     return Ok(());
                 }
+                self.ledger.handed();
             }
         }
         Ok(())

@@ -140,11 +140,27 @@ pub(super) fn begin(
     wish: &Wish,
     stop: &CancellationToken,
 ) -> Result<(), NotBegun> {
-    let partitions = all_partitions(client, topics, stop)?;
+    let (partitions, absent) = all_partitions(client, topics, stop)?;
+    // What is there does not wait for what is not: `latest` would be later.
+    let placed =
+        if partitions.is_empty() { Ok(()) } else { place(client, &partitions, wish, stop) };
+    if absent.is_empty() || placed == Err(NotBegun::Stopped) {
+        return placed;
+    }
+    Err(NotBegun::Absent(absent))
+}
+
+/// Sees to it that the group has a position in these partitions.
+fn place(
+    client: &Client,
+    partitions: &[(Arc<str>, i32)],
+    wish: &Wish,
+    stop: &CancellationToken,
+) -> Result<(), NotBegun> {
     let mut positions = BTreeMap::new();
     let until = Instant::now() + FOREIGN;
     loop {
-        let moves = moves(&known(client, &partitions, stop)?, wish);
+        let moves = moves(&known(client, partitions, stop)?, wish);
         if moves.is_empty() {
             return Ok(());
         }
@@ -185,12 +201,15 @@ fn not_taken(client: &Client, moves: &Moves, wish: &Wish) -> Result<(), NotBegun
     Err(NotBegun::Trouble(Trouble::Unavailable(what)))
 }
 
-/// Every partition of the topics.
+/// Partitions that exist, and topics that do not.
+type Found = (Vec<(Arc<str>, i32)>, BTreeSet<String>);
+
+/// Looks for the partitions of the topics.
 fn all_partitions(
     client: &Client,
     topics: &[String],
     stop: &CancellationToken,
-) -> Result<Vec<(Arc<str>, i32)>, NotBegun> {
+) -> Result<Found, NotBegun> {
     let (mut partitions, mut absent) = (Vec::new(), BTreeSet::new());
     let since = Instant::now();
     for topic in topics {
@@ -204,7 +223,7 @@ fn all_partitions(
             }
         }
     }
-    if absent.is_empty() { Ok(partitions) } else { Err(NotBegun::Absent(absent)) }
+    Ok((partitions, absent))
 }
 
 /// The partitions of a topic, or nothing if there is no such topic, some time after `since`.
@@ -293,7 +312,15 @@ fn resolve(
                 times.add_partition_offset(topic, *partition, Offset::Offset((*time).max(0)))?;
             }
         }
-        if times.count() == 0 { Ok(times) } else { client.offsets_for_times(times, QUESTION) }
+        if times.count() == 0 {
+            return Ok(times);
+        }
+        let times = client.offsets_for_times(times, QUESTION)?;
+        // Who has no leader is not asked, and has the time where the others have an offset.
+        for entry in times.elements() {
+            entry.error()?;
+        }
+        Ok(times)
     })?;
     let place = |((topic, partition), start): (&(Arc<str>, i32), &Start)| {
         let (low, high) =

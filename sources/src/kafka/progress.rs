@@ -31,6 +31,8 @@ struct Held {
     partition: i32,
     /// The records under way by their offsets, in order, and whether each is safe. The first is not.
     under_way: VecDeque<(i64, bool)>,
+    /// The deliveries have the records before this offset.
+    handed: i64,
     /// The offset after the last record of which all before are safe too.
     safe: Option<i64>,
     /// What of it was handed to Kafka.
@@ -47,6 +49,7 @@ impl Progress {
             topic: topic.into(),
             partition,
             under_way: VecDeque::new(),
+            handed: 0,
             safe: None,
             committed: None,
         });
@@ -66,7 +69,7 @@ impl Progress {
             // The topic was made anew, or cut: these are other records than those before.
             held.tenure = fresh;
             held.under_way.clear();
-            (held.safe, held.committed) = (None, None);
+            (held.handed, held.safe, held.committed) = (0, None, None);
             self.tenures += 1;
         }
         held.under_way.push_back((offset, false));
@@ -92,11 +95,25 @@ impl Progress {
         self.held.iter().any(|held| held.tenure == tenure)
     }
 
-    /// Whether records of these partitions are under way.
+    /// The deliveries have all that was begun.
+    pub(super) fn handed(&mut self) {
+        for held in &mut self.held {
+            if let Some((last, _)) = held.under_way.back() {
+                held.handed = last + 1;
+            }
+        }
+    }
+
+    /// Whether the deliveries have records of these partitions. What they have not got yet does not end by waiting.
     pub(super) fn is_busy(&self, partitions: &[(String, i32)]) -> bool {
         partitions.iter().any(|(topic, partition)| {
-            self.held.iter().any(|held| held.is(topic, *partition) && !held.under_way.is_empty())
+            self.held.iter().any(|held| held.is(topic, *partition) && held.is_busy())
         })
+    }
+
+    /// How many records are under way, or safe behind one that is.
+    pub(super) fn under_way(&self) -> usize {
+        self.held.iter().map(|held| held.under_way.len()).sum()
     }
 
     /// Whether there is something to commit.
@@ -136,6 +153,10 @@ impl Progress {
 impl Held {
     fn is(&self, topic: &str, partition: i32) -> bool {
         self.partition == partition && *self.topic == *topic
+    }
+
+    fn is_busy(&self) -> bool {
+        self.under_way.front().is_some_and(|(offset, _)| *offset < self.handed)
     }
 
     fn is_due(&self) -> bool {
@@ -208,10 +229,30 @@ mod tests {
         let mut progress = Progress::default();
         progress.assign("t", 0);
         progress.assign("t", 1);
+        let both = [("t".to_owned(), 0), ("t".to_owned(), 1)];
         let tenure = progress.begin("t", 1, 0).unwrap();
+        assert!(!progress.is_busy(&both), "nobody has it yet");
+        progress.handed();
         assert!(!progress.is_busy(&[("t".to_owned(), 0)]));
-        assert!(progress.is_busy(&[("t".to_owned(), 0), ("t".to_owned(), 1)]));
+        assert!(progress.is_busy(&both));
+        progress.begin("t", 1, 1).unwrap();
         progress.finish(tenure, 0);
-        assert!(!progress.is_busy(&[("t".to_owned(), 1)]));
+        assert!(!progress.is_busy(&both), "only what nobody has is left");
+        progress.handed();
+        assert!(progress.is_busy(&both));
+    }
+
+    #[test]
+    fn what_is_safe_behind_a_record_that_is_not_still_counts() {
+        let mut progress = Progress::default();
+        progress.assign("t", 0);
+        let tenure = progress.begin("t", 0, 0).unwrap();
+        for offset in 1..=9 {
+            progress.begin("t", 0, offset).unwrap();
+            progress.finish(tenure, offset);
+        }
+        assert_eq!(progress.under_way(), 10);
+        progress.finish(tenure, 0);
+        assert_eq!(progress.under_way(), 0);
     }
 }

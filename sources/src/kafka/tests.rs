@@ -100,6 +100,10 @@ fn what_is_missing_or_wrong_is_named() {
             "missing field(s): net.sasl.password, net.sasl.user.secretKeyRef",
         ),
         (
+            json!({"net": {"sasl": {"enable": true, "tokenProvider": {}}}}),
+            "missing field(s): net.sasl.password, net.sasl.user",
+        ),
+        (
             json!({"net": {"tls": {"enable": true, "cert": secret("tls.crt")}}}),
             "missing field(s): net.tls.key",
         ),
@@ -146,9 +150,11 @@ fn topics_and_servers_are_what_kafka_can_have() {
 }
 
 #[test]
-fn the_group_cannot_be_changed_once_it_is_named() {
+fn the_group_cannot_be_changed() {
     let (unnamed, named) = (spec(json!({})), spec(json!({"consumerGroup": "g"})));
-    assert!(named.validate_update(&unnamed).is_empty());
+    // Another group has no position, and what waits for the one before would be passed over.
+    assert!(!named.validate_update(&unnamed).is_empty());
+    assert!(unnamed.validate_update(&unnamed).is_empty());
     assert!(named.validate_update(&named).is_empty());
     assert_eq!(
         unnamed.validate_update(&named).via("spec").to_string(),
@@ -194,7 +200,8 @@ fn what_is_needed_of_secrets_is_what_is_enabled() {
 
 #[test]
 fn each_topic_is_a_source_of_events() {
-    let attributes = spec(json!({"topics": ["b", "a", "b"]})).attributes(&about());
+    let attributes =
+        spec(json!({"topics": ["b", "a", "b"]})).attributes(&about(), &Given::default());
     let sources: Vec<_> =
         attributes.iter().map(|one| (one.kind.as_str(), one.source.as_str())).collect();
     let prefix = "/apis/v1/namespaces/shop/kafkasources/orders#";
@@ -302,6 +309,7 @@ fn errors_mean_what_the_supervisor_is_told() {
     assert_eq!(of(Code::GroupAuthorizationFailed), "CredentialsRefused");
     assert_eq!(of(Code::UnknownTopicOrPartition), "UpstreamNotFound");
     assert_eq!(of(Code::Fatal), "UpstreamUnavailable");
+    assert_eq!(of(Code::InconsistentGroupProtocol), "UpstreamUnavailable");
     assert_eq!(of(Code::InvalidSessionTimeout), "InvalidSpec");
     assert_eq!(of(Code::AllBrokersDown), "down");
     assert_eq!(of(Code::BrokerTransportFailure), "down");

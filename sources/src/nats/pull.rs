@@ -31,8 +31,9 @@ use crate::source::{Context, SourceError};
 /// Messages in one request and in one durable write.
 const BATCH: usize = 256;
 
-/// Requests at a time: when one is half served the next is at the server already, however far away that is. So there are at
-/// most three batches and a half in memory, fewer than the 1000 that a consumer leaves unacknowledged by default.
+/// Requests at a time, if the consumer allows so many: when one is half served the next is at the server already, however far
+/// away that is. So there are at most three batches and a half in memory, fewer than the 1000 that a consumer leaves
+/// unacknowledged by default.
 const REQUESTS: usize = 2;
 
 /// Bytes in one durable write, and the most that wait while another is in progress.
@@ -59,7 +60,8 @@ const LAG: Duration = Duration::from_secs(5);
 /// How long looking for messages that the client cannot read may take. Meanwhile nothing else is done.
 const RESCUE: Duration = Duration::from_secs(10);
 
-/// How many such messages are remembered. They are taken again, as the same events, if there are more of them.
+/// How many such messages are remembered, so that they are only acknowledged when they come again. They are taken again, as
+/// the same events, if there are more of them.
 const MAX_RESCUED: usize = 1000;
 
 /// How long giving messages back may take. The source has a second to stop.
@@ -128,6 +130,7 @@ struct Request {
 /// What a consumer allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Limits {
+    requests: usize,
     batch: usize,
     bytes: usize,
     expires: Duration,
@@ -157,6 +160,7 @@ impl Limits {
             _ => by,
         };
         Self {
+            requests: limited(config.max_waiting, REQUESTS),
             batch: limited(config.max_batch, BATCH),
             // The largest message with its subjects must fit, or the server would never deliver it.
             bytes: limited(config.max_bytes, BATCH_BYTES.max(max_payload.saturating_mul(2))),
@@ -241,7 +245,7 @@ impl Pull {
             self.ask().await?;
             self.take_what_is_there()?;
             if delivery.is_none() {
-                delivery = self.batch().map(|events| ctx.deliver(events).boxed());
+                delivery = self.batch(ctx.at_once(BATCH)).map(|events| ctx.deliver(events).boxed());
             }
             tokio::select! {
                 biased;
@@ -276,7 +280,7 @@ impl Pull {
         let now = Instant::now();
         let expected: usize = self.requests.iter().map(|request| request.left).sum();
         let half = self.limits.batch / 2;
-        let has_room = self.requests.len() < REQUESTS
+        let has_room = self.requests.len() < self.limits.requests
             && expected <= half
             && self.waiting.len() + expected <= self.limits.batch + half
             && self.waiting_bytes < self.limits.bytes;
@@ -395,7 +399,12 @@ impl Pull {
         let due = Instant::now() + self.limits.ack_wait / 2;
         for Unreadable { sequence, time, message } in found {
             let Some(reply) = message.reply.clone() else { continue };
-            if self.rescued.contains(&sequence) || self.renew(sequence, &reply, due) {
+            if self.renew(sequence, &reply, due) {
+                continue;
+            }
+            if self.rescued.contains(&sequence) {
+                // It is safe, and the acknowledgement was lost with the connection.
+                self.safe.push_back(reply);
                 continue;
             }
             tracing::warn!(
@@ -409,7 +418,7 @@ impl Pull {
             }
             self.rescued.insert(sequence);
         }
-        Ok(())
+        self.acknowledge().await
     }
 
     /// A message that came again while it is still here need not be a second event.
@@ -425,13 +434,13 @@ impl Pull {
         self.handing.iter_mut().chain(self.waiting.iter_mut().map(|(held, _)| held))
     }
 
-    /// The events of the next batch.
-    fn batch(&mut self) -> Option<Vec<Event>> {
+    /// The events of the next batch, of which there are so many at most.
+    fn batch(&mut self, most: usize) -> Option<Vec<Event>> {
         let mut bytes = 0;
         let mut events = Vec::new();
         while let Some((next, _)) = self.waiting.front() {
             bytes += next.bytes;
-            if events.len() >= BATCH || (bytes > BATCH_BYTES && !events.is_empty()) {
+            if events.len() >= most || (bytes > BATCH_BYTES && !events.is_empty()) {
                 break;
             }
             let Some((held, event)) = self.waiting.pop_front() else { break };

@@ -119,7 +119,8 @@ impl Backlog {
                 self.receive(message, ctx)?;
             }
             if delivery.is_none() {
-                delivery = self.batch()?.map(|events| ctx.deliver(events).boxed());
+                delivery =
+                    self.batch(ctx.at_once(BATCH))?.map(|events| ctx.deliver(events).boxed());
             }
             tokio::select! {
                 biased;
@@ -146,12 +147,12 @@ impl Backlog {
         Ok(())
     }
 
-    /// The events of the next batch.
-    fn batch(&mut self) -> Result<Option<Vec<Event>>, SourceError> {
+    /// The events of the next batch, of which there are so many at most.
+    fn batch(&mut self, most: usize) -> Result<Option<Vec<Event>>, SourceError> {
         let mut bytes = 0;
         while let Some((message, _)) = self.waiting.front() {
             bytes += message.length;
-            if self.handing.len() >= BATCH || (bytes > BATCH_BYTES && !self.handing.is_empty()) {
+            if self.handing.len() >= most || (bytes > BATCH_BYTES && !self.handing.is_empty()) {
                 break;
             }
             let Some((message, time)) = self.waiting.pop_front() else { break };
@@ -170,7 +171,7 @@ impl Backlog {
         }
         let limit = if ctx.stop.is_cancelled() { LAST } else { LAST_OF_CONNECTION };
         let all = async {
-            while let Some(events) = self.batch()? {
+            while let Some(events) = self.batch(ctx.at_once(BATCH))? {
                 if ctx.stop.is_cancelled() {
                     ctx.emit.send(events).await?;
                 } else {

@@ -14,6 +14,7 @@ use serde_json::json;
 use self::scripted::{Peer, Server, info, play};
 use super::NatsSource;
 use crate::emit::EmitError;
+use crate::given::Given;
 use crate::source::fake::{World, about};
 use crate::source::{Source, SourceError};
 use crate::status::{self, State};
@@ -64,7 +65,7 @@ fn the_status_tells_what_its_events_are() {
             assert_eq!(attributes.kind, "dev.knative.nats.event");
             attributes.source
         };
-        spec.attributes(&about()).into_iter().map(of).collect()
+        spec.attributes(&about(), &Given::default()).into_iter().map(of).collect()
     };
     let spec = NatsSource {
         servers: vec!["a".to_owned(), "b".to_owned()],
@@ -240,6 +241,38 @@ async fn a_message_that_the_client_cannot_read_is_taken_without_it() {
     assert_eq!(event.data().map(|data| &data[..]), Some(&b"body"[..]));
     assert_eq!(event.extension("natsheaderteam"), Some(&"blue".into()));
     assert_eq!(event.extension("natsheadera"), None);
+}
+
+#[tokio::test]
+async fn what_was_taken_without_the_client_is_acknowledged_again_when_it_comes_again() {
+    let (world, server) = (World::new(), Server::start().await);
+    let (ctx, _) = world.context(KIND);
+    let headers = b"NATS/1.0\r\nA: \xff\r\n\r\n";
+    let mut in_flight = info();
+    in_flight["delivered"] = json!({ "consumer_seq": 1, "stream_seq": 1 });
+    let stored = json!({ "message": {
+        "subject": "orders.new",
+        "seq": 1,
+        "hdrs": STANDARD.encode(headers),
+        "data": STANDARD.encode("body"),
+        "time": "2026-01-31T12:00:00Z",
+    } });
+    let script = async {
+        let (mut peer, mut inbox) = asked(&server).await;
+        // The server did not hear of the first acknowledgement.
+        for _ in 0..2 {
+            peer.deliver_raw(&inbox, 1, headers).await;
+            peer = server.accept().await;
+            peer.answer("$JS.API.CONSUMER.INFO.", &in_flight).await;
+            peer.answer("$JS.API.STREAM.MSG.GET.ORDERS", &stored).await;
+            assert_eq!(peer.told().await, (1, "+ACK".to_owned()));
+            (inbox, _) = peer.published("$JS.API.CONSUMER.MSG.NEXT.").await;
+        }
+        ctx.stop.cancel();
+    };
+    let (ended, ()) = play(stream(&server).run(ctx.clone()), script).await;
+    assert!(is_stopped(&ended), "{ended:?}");
+    assert_eq!(world.recorder.taken().len(), 1);
 }
 
 #[tokio::test]

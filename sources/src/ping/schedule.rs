@@ -165,7 +165,7 @@ impl ScheduleError {
 impl Missed {
     /// A single tick.
     #[must_use]
-    pub(super) fn one(tick: Timestamp) -> Self {
+    pub(crate) fn one(tick: Timestamp) -> Self {
         Self { count: 1, more: false, first: tick, last: tick }
     }
 }

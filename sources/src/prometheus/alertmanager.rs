@@ -139,7 +139,7 @@ impl Hook for Receiver {
             return Err(Refusal::Method { allowed: Method::POST });
         }
         if !self.knows(headers) {
-            return Err(Refusal::Malformed("the bearer token is missing or wrong".to_owned()));
+            return Err(Refusal::Unauthorized("the bearer token is missing or wrong".to_owned()));
         }
         Ok(())
     }

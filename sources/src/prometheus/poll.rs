@@ -14,7 +14,7 @@ use super::api::{Api, Asked};
 use super::schedule::Schedule;
 use super::spec::{PrometheusSource, Wishes};
 use super::step::{Span, Step};
-use crate::ping::Missed;
+use crate::ping::{Missed, report_missed};
 use crate::source::{Context, SourceError};
 use crate::status::Condition;
 
@@ -182,7 +182,7 @@ impl Poll {
         if is_short {
             report_missed(
                 ctx,
-                &one(due),
+                &Missed::one(due),
                 "its range has too many points, and its beginning was left out",
             );
         }
@@ -190,7 +190,8 @@ impl Poll {
             if self.within(due).is_some_and(|within| part < within.part) {
                 continue;
             }
-            if part > 0 {
+            // What is remembered of this part already says how much of it is handed over.
+            if part > 0 && self.within(due).is_none_or(|within| within.part < part) {
                 self.remember_within(ctx, due, part, String::new()).await;
             }
             let answer = self.ask_about(ctx, span, due).await?;
@@ -247,7 +248,7 @@ impl Poll {
         answer: Option<Bytes>,
     ) -> Result<(), SourceError> {
         let Some(answer) = answer else {
-            ctx.metrics.missed(1);
+            report_missed(ctx, &Missed::one(tick), "Prometheus had no answer");
             return Ok(());
         };
         let mut events = events(&answer, &ctx.about, Moment { tick, part }, self.wishes)
@@ -313,16 +314,4 @@ impl Poll {
             tracing::warn!(%error, "the checkpoint cannot be saved");
         }
     }
-}
-
-fn one(tick: Timestamp) -> Missed {
-    Missed { count: 1, more: false, first: tick, last: tick }
-}
-
-/// Counts, logs and reports ticks that no event was made of.
-fn report_missed(ctx: &Context, missed: &Missed, why: &str) {
-    ctx.metrics.missed(missed.count);
-    let message = format!("{missed}: {why}");
-    tracing::warn!("{message}");
-    ctx.report.condition(Condition::bad(Condition::PUNCTUAL, "TicksMissed", message));
 }

@@ -1,10 +1,12 @@
 //! Ticks become queries, answers become events, and neither outages nor restarts leave a hole in a range; and notifications
 //! of an Alertmanager.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker_event::{Event, Value as Extension};
+use bytes::Bytes;
 use crds::broker_defaults::BrokerDefaults;
 use crds::destination::Destination;
 use crds::object::Rules;
@@ -12,7 +14,8 @@ use crds::ping_defaults::PingDefaults;
 use crds::resource::Catalog;
 use crds::secret_ref::SecretValueFromSource;
 use crds::source::SourceObject;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -25,12 +28,11 @@ use super::poll::ANSWERED;
 use super::{ALERTMANAGER_TOKEN, AUTH_TOKEN, Alertmanager, CA, PrometheusSource};
 use crate::clock::Clock;
 use crate::couchdb::tests::server::{Answer, Asked, Server};
-use crate::given::Need;
+use crate::given::{Given, Need};
 use crate::secret::Secret;
 use crate::source::fake::{World, about};
 use crate::source::{About, Source, SourceError};
 use crate::status::{Board, Condition, State, Status, fake};
-use crate::webhook::Request;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -324,9 +326,13 @@ async fn what_cannot_be_answered_is_a_condition_and_no_event() {
     let run = run(&world, source(&server, "* * * * * *"));
     let failed = run.condition(ANSWERED, false).await;
     assert!(failed.message.ends_with(": 127.0.0.1: many-to-many matching"), "{}", failed.message);
+    // That there is no event of a tick can be seen when later ones are answered, too.
+    let missed = run.condition(Condition::PUNCTUAL, false).await;
+    assert!(missed.message.ends_with(": Prometheus had no answer"), "{}", missed.message);
     prometheus.answers(200, EMPTY);
     taken(&world, 1).await;
     run.condition(ANSWERED, true).await;
+    run.condition(Condition::PUNCTUAL, false).await;
     run.stop().await;
 }
 
@@ -334,25 +340,45 @@ async fn what_cannot_be_answered_is_a_condition_and_no_event() {
 async fn series_are_events_by_themselves_if_that_is_wanted() {
     let two = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[1,"1"]},{"metric":{"job":"b"},"value":[1,"0"]}]}}"#;
     let server = Prometheus::answering(200, two).serve().await;
-    let annotations = [("weft.dev/per-series".to_owned(), "true".to_owned())].into_iter().collect();
-    let about = Arc::new(About { annotations, ..about() });
-    let world = World { about, ..world(&Watch::at("2026-01-01T00:00:59.9Z")) };
+    let world = per_series(&Watch::at("2026-01-01T00:00:59.9Z"));
     let run = run(&world, source(&server, "* * * * *"));
     let events = taken(&world, 2).await;
     assert_eq!((events.len(), events[0].time()), (2, events[1].time()));
     run.stop().await;
 }
 
-#[tokio::test]
-async fn of_many_series_only_the_last_batch_comes_again() {
+/// More series than two batches hold.
+fn many_series() -> String {
     let series: Vec<Value> =
         (0..2500).map(|n| json!({"metric": {"n": n.to_string()}, "value": [1, "1"]})).collect();
     let data = json!({"resultType": "vector", "result": series});
-    let answer = json!({"status": "success", "data": data}).to_string();
-    let server = Prometheus::answering(200, &answer).serve().await;
+    json!({"status": "success", "data": data}).to_string()
+}
+
+fn per_series(watch: &Watch) -> World {
     let annotations = [("weft.dev/per-series".to_owned(), "true".to_owned())].into_iter().collect();
-    let about = Arc::new(About { annotations, ..about() });
-    let world = World { about, ..world(&Watch::at("2026-01-01T00:00:59.9Z")) };
+    World { about: Arc::new(About { annotations, ..about() }), ..world(watch) }
+}
+
+/// Waits until events of so many ids were taken.
+async fn all_taken(world: &World, count: usize) {
+    let all = async {
+        loop {
+            let taken = world.recorder.taken();
+            let ids: HashSet<&str> = taken.iter().map(Event::id).collect();
+            if ids.len() == count {
+                return;
+            }
+            world.recorder.wait_for(taken.len() + 1).await;
+        }
+    };
+    timeout(PATIENCE, all).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_series_only_the_last_batch_comes_again() {
+    let server = Prometheus::answering(200, &many_series()).serve().await;
+    let world = per_series(&Watch::at("2026-01-01T00:00:59.9Z"));
     let first = run(&world, source(&server, "* * * * *"));
     taken(&world, 1000).await;
     // Between the batches, or within one: what was taken and not remembered comes again.
@@ -362,19 +388,34 @@ async fn of_many_series_only_the_last_batch_comes_again() {
     let before = world.recorder.taken().len();
     world.recorder.always(None);
     let second = run(&world, source(&server, "* * * * *"));
-    let all = async {
-        loop {
-            let ids: std::collections::HashSet<String> =
-                world.recorder.taken().iter().map(|event| event.id().to_owned()).collect();
-            if ids.len() == 2500 {
-                return;
-            }
-            taken(&world, world.recorder.taken().len() + 1).await;
-        }
-    };
-    timeout(PATIENCE, all).await.unwrap();
+    all_taken(&world, 2500).await;
     second.stop().await;
     let again = world.recorder.taken().len() - 2500;
+    assert!(again <= 1000, "{again} of {before} came again");
+}
+
+#[tokio::test]
+async fn of_a_later_part_with_many_series_only_the_last_batch_comes_again() {
+    let server = Prometheus::answering(200, &many_series()).serve().await;
+    let watch = Watch::at("2026-01-01T12:00:00Z");
+    let world = per_series(&watch);
+    let wanted = PrometheusSource { step: "1s".to_owned(), ..source(&server, "0 0 * * *") };
+    let first = run(&world, wanted.clone());
+    first.runs().await;
+    first.stop().await;
+    watch.advance(SignedDuration::from_hours(12));
+    let second = run(&world, wanted.clone());
+    // The first of four parts, and two of the three batches of the second.
+    taken(&world, 4500).await;
+    let away = crate::emit::EmitError::Unavailable { reason: "away".to_owned() };
+    world.recorder.always(Some(away));
+    second.stop().await;
+    let before = world.recorder.taken().len();
+    world.recorder.always(None);
+    let third = run(&world, wanted);
+    all_taken(&world, 10_000).await;
+    third.stop().await;
+    let again = world.recorder.taken().len() - 10_000;
     assert!(again <= 1000, "{again} of {before} came again");
 }
 
@@ -439,9 +480,9 @@ async fn post(world: &World, token: Option<&str>, body: &str) -> StatusCode {
     if let Some(token) = token {
         headers.insert(header::AUTHORIZATION, token.parse().unwrap());
     }
-    let request =
-        Request { method: Method::POST, query: None, headers, body: body.to_owned().into() };
-    world.hooks.handle("default", "one", request).await.status()
+    let mut request = http::Request::post("/").body(Full::<Bytes>::from(body.to_owned())).unwrap();
+    *request.headers_mut() = headers;
+    world.hooks.serve("default", "one", request).await.status()
 }
 
 #[tokio::test]
@@ -486,13 +527,8 @@ async fn what_is_no_notification_is_refused() {
     ] {
         assert_eq!(post(&world, None, body).await, 400, "{body}");
     }
-    let request = Request {
-        method: Method::GET,
-        query: None,
-        headers: HeaderMap::new(),
-        body: Default::default(),
-    };
-    assert_eq!(world.hooks.handle("default", "one", request).await.status(), 405);
+    let request = http::Request::get("/").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(world.hooks.serve("default", "one", request).await.status(), 405);
     // A text that no attribute can hold stays in the data.
     let odd = r#"{"groupKey":"a\nb","status":"","receiver":null,"alerts":[],"commonLabels":null}"#;
     assert_eq!(post(&world, None, odd).await, 202);
@@ -510,7 +546,7 @@ async fn a_token_that_is_wanted_must_be_shown() {
     run.runs().await;
     for token in [None, Some("sesame"), Some("Bearer sesam"), Some("Bearer "), Some("Basic sesame")]
     {
-        assert_eq!(post(&world, token, NOTIFICATION).await, 400, "{token:?}");
+        assert_eq!(post(&world, token, NOTIFICATION).await, 401, "{token:?}");
     }
     assert_eq!(post(&world, Some("Bearer sesame"), NOTIFICATION).await, 202);
     run.stop().await;
@@ -550,10 +586,15 @@ fn needs_and_attributes_follow_what_is_wanted() {
         asking.needs(&about()),
         [Need::config_map(CA, "ca", "service-ca.crt"), Need::secret(AUTH_TOKEN, "s", "k")]
     );
-    assert_eq!(asking.attributes(&about())[0].kind, "dev.knative.prometheus.promql");
+    assert_eq!(
+        asking.attributes(&about(), &Given::default())[0].kind,
+        "dev.knative.prometheus.promql"
+    );
+    assert!(!asking.hook(), "nobody posts to it");
     let receiving = receiving(Some(SecretValueFromSource::at("s", "k")));
     assert_eq!(receiving.needs(&about()), [Need::secret(ALERTMANAGER_TOKEN, "s", "k")]);
-    assert_eq!(receiving.attributes(&about())[0].source, "default/one");
+    assert_eq!(receiving.attributes(&about(), &Given::default())[0].source, "default/one");
+    assert!(receiving.hook());
 }
 
 fn refused(spec: &Value) -> String {

@@ -20,8 +20,8 @@ use crate::status::Condition;
 /// The condition that says whether there is what messages come through.
 const EXCHANGE_READY: &str = "ExchangeReady";
 
-/// The channel of the messages, and that of questions about the queue: a question that is answered by closing the channel
-/// should not end more than itself.
+/// The channel of the messages, and that of questions about the queue: the server deals with one method of a channel after the
+/// other, and a question that takes it long should not hold up acknowledgements.
 const CONSUMING: u16 = 1;
 const ASKING: u16 = 2;
 

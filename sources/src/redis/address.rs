@@ -121,6 +121,10 @@ impl Address {
         if self.0.len() > MAX_ADDRESS {
             return Err(AddressError::TooLong);
         }
+        // The parser of URLs drops some of them silently; in the `source` of an event they would stand.
+        if self.0.chars().any(|char| char.is_whitespace() || char.is_control()) {
+            return Err(AddressError::Malformed);
+        }
         let tls = match self.0.split_once("://") {
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("redis") => false,
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("rediss") => true,
@@ -207,6 +211,9 @@ mod tests {
             ("redis://:6379", Malformed),
             ("redis://cache:port", Malformed),
             ("redis://cache:70000", Malformed),
+            ("redis://cache:6379\n", Malformed),
+            (" redis://cache", Malformed),
+            ("redis://ca\tche", Malformed),
             ("redis://cache/x", Database),
             ("redis://cache/-1", Database),
             ("redis://cache/+1", Database),

@@ -157,7 +157,10 @@ impl Reader<'_> {
         let next = match (from, entries.last()) {
             (From::Pending(_), Some(last)) => Some(From::Pending(last.id)),
             (From::Pending(_), None) if until == Until::Settled => None,
-            (From::Pending(_), None) | (From::New, _) => Some(From::New),
+            // Redis may have served a dead connection of before, whose entries are pending then. By now nothing else is: what
+            // was read before is acknowledged.
+            (From::New, None) => Some(From::Pending(Id::ZERO)),
+            (From::Pending(_), None) | (From::New, Some(_)) => Some(From::New),
         };
         let count = match entries.iter().map(Entry::size).max() {
             Some(largest) => pace(count, largest, batch_bytes(self.work.group.readers)),
@@ -184,7 +187,8 @@ impl Reader<'_> {
     async fn store(&self, entries: Vec<Entry>) -> Result<(), SourceError> {
         let mut rest = entries.as_slice();
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(fitting(rest, MAX_WRITE));
+            let count = fitting(rest, MAX_WRITE).min(self.work.ctx.at_once(MAX_ENTRIES));
+            let (part, after) = rest.split_at(count);
             rest = after;
             let mut events = Vec::with_capacity(part.len());
             let mut removed = Vec::new();

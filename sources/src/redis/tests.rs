@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::losses::NOTHING_REMOVED;
 use super::{Address, PAYLOAD, RedisStreamSource};
 use crate::emit::EmitError;
+use crate::given::Given;
 use crate::source::fake::{World, about};
 use crate::source::{About, Source, SourceError};
 use crate::status::{Board, Condition, State, Status, fake};
@@ -181,6 +182,29 @@ async fn what_is_pending_comes_first_and_what_was_removed_is_told() {
     // It goes on behind what it got, and then with what is new.
     server.wait_for(&format!("XREADGROUP GROUP g {ID}-0 COUNT 128 STREAMS s 1-1")).await;
     server.wait_for(&format!("XREADGROUP GROUP g {ID}-0 COUNT 128 BLOCK 5000 STREAMS s >")).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_handed_to_a_dead_connection_is_found_when_nothing_new_comes() {
+    let lost = entries(&[("1-1", &["a", "b"])]);
+    let idle = std::sync::atomic::AtomicBool::new(false);
+    let server = Server::start(move |command| {
+        if !command.starts_with(&format!("XREADGROUP GROUP g {ID}-0 ")) {
+            return None;
+        }
+        if command.ends_with('>') {
+            let first = !idle.swap(true, std::sync::atomic::Ordering::Relaxed);
+            return first.then(|| "*-1\n".to_owned());
+        }
+        let is_again = command.ends_with(" 0-0") && idle.load(std::sync::atomic::Ordering::Relaxed);
+        is_again.then(|| lost.clone())
+    })
+    .await;
+    let world = World::new();
+    let run = run(&world, spec(&server));
+    assert_eq!(server.wait_for("XACK").await, "XACK s g 1-1");
+    assert_eq!(world.recorder.taken()[0].id(), "1-1");
     run.stop().await;
 }
 
@@ -546,7 +570,7 @@ fn what_the_status_says_of_the_events_has_no_credentials() {
         stream: "orders".to_owned(),
         ..RedisStreamSource::default()
     };
-    let attributes = spec.attributes(&about()).remove(0);
+    let attributes = spec.attributes(&about(), &Given::default()).remove(0);
     assert_eq!(attributes.kind, "dev.knative.sources.redisstream");
     assert_eq!(attributes.source, "rediss://redis:6379/orders");
 }

@@ -6,22 +6,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{Ports, Runner, Wanted};
+use super::{Aim, Ports, Runner, Wanted};
 use crate::Config;
 use crate::checkpoint::fake::InMemory;
 use crate::clock::Clock;
 use crate::emit::Overrides;
 use crate::emit::fake::{Recorder, sink};
 use crate::github::GitHubSource;
+use crate::given::Given;
 use crate::metrics::Metrics;
 use crate::parking::fake as parking;
 use crate::ping::PingSource;
+use crate::registration::fake::{Answer, Server};
 use crate::secret::Secret;
 use crate::source::About;
 use crate::source::fake::about;
-use crate::status::{Key, State, Status};
+use crate::status::{Condition, Key, State, Status};
 use crate::webhook::Hooks;
 
 /// A runner and what its sources see of the world.
@@ -56,7 +59,7 @@ fn spec(name: &str, config: impl Into<Config>) -> Wanted {
         ce_overrides: Overrides::default(),
         given: [("secretToken", Secret::new("secret"))].into_iter().collect(),
         config: config.into(),
-        retiring: false,
+        aim: Aim::Run,
     }
 }
 
@@ -110,6 +113,13 @@ impl World {
             }
         };
         timeout(Duration::from_secs(60), waiting).await.expect("the event comes");
+    }
+
+    /// What the ping called `name` says of ticks missed; nothing if it remembers none before it started.
+    fn punctual(&self, name: &str) -> Option<bool> {
+        let conditions = self.status(name).unwrap().conditions;
+        let told = conditions.iter().find(|told| told.name == Condition::PUNCTUAL)?;
+        Some(told.holds)
     }
 
     async fn get(&self, name: &str) -> u16 {
@@ -191,6 +201,61 @@ async fn a_source_that_is_removed_and_wanted_again_starts_after_its_end() {
     world.event_with("new").await;
     world.runner.stop().await;
     assert_eq!(world.checkpoints.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_resource_of_the_same_name_starts_afresh() {
+    let world = world();
+    world.runner.apply(vec![spec("a", ping("old"))]);
+    world.event_with("old").await;
+    let about = Arc::new(About { name: "a".into(), uid: "another".into(), ..about() });
+    world.runner.apply(vec![Wanted { about, ..spec("a", ping("new")) }]);
+    world.event_with("new").await;
+    assert_eq!(world.punctual("a"), None);
+    world.runner.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_does_not_run_and_goes_on_where_it_was() {
+    let world = world();
+    let waiting = |wanted: Wanted| Wanted { aim: Aim::Wait, ..wanted };
+    world.runner.apply(vec![spec("a", ping("before"))]);
+    world.event_with("before").await;
+    world
+        .runner
+        .apply(vec![waiting(spec("a", ping("waiting"))), waiting(spec("hook", github("push")))]);
+    assert_eq!(world.status("a"), None);
+    assert_eq!(world.get("hook").await, 503, "it is known");
+    world.runner.apply(vec![spec("a", ping("after"))]);
+    world.event_with("after").await;
+    assert_eq!(world.punctual("a"), Some(true));
+    let waited = |data: &Bytes| data == "waiting";
+    assert!(!world.recorder.taken().iter().any(|event| event.data().is_some_and(waited)));
+    world.runner.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_takes_its_leave_with_the_secrets_that_it_ran_with() {
+    let server = Server::start(|call| match call.method.as_str() {
+        "GET" => Answer::json(200, &json!([])),
+        "POST" => Answer::json(201, &json!({"id": 7})),
+        _ => Answer::text(204, ""),
+    })
+    .await;
+    let world = world();
+    let source = GitHubSource { github_api_url: Some(server.url.clone()), ..github("push") };
+    let given = ["accessToken", "secretToken"].map(|field| (field, Secret::new("secret")));
+    let wanted = Wanted { given: given.into_iter().collect(), ..spec("a", source) };
+    world.runner.apply(vec![wanted.clone()]);
+    world.until("a", |status| status.facts.contains_key("webhookIDKey")).await;
+    // The Secret is deleted first, then the source.
+    for aim in [Aim::Wait, Aim::Retire] {
+        world.runner.apply(vec![Wanted { given: Given::default(), aim, ..wanted.clone() }]);
+    }
+    world.until("a", |status| status.state == State::Retired).await;
+    let asked = server.lines();
+    assert!(asked.contains(&"DELETE /repos/acme/shop/hooks/7".to_owned()), "{asked:?}");
+    world.runner.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ impl Hook for Length {
 
     fn handle(&self, request: Request) -> BoxFuture<'_, Result<Accepted, Refusal>> {
         let length = request.body.len().to_string();
-        async move { Err(Refusal::Unacceptable(length)) }.boxed()
+        async move { Err(Refusal::Malformed(length)) }.boxed()
     }
 }
 
@@ -67,7 +67,7 @@ async fn requests_find_their_source_by_path() {
     let hooks = hooks();
     let _registration = register(&hooks, Length);
     let (status, body) = text(hooks.serve("ns", "one", post("hello")).await).await;
-    assert_eq!((status.as_u16(), body.as_str()), (422, "5\n"));
+    assert_eq!((status.as_u16(), body.as_str()), (400, "5\n"));
     let (status, body) = text(hooks.serve("ns", "two", post("hello")).await).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(body, "there is no web hook source ns/two\n");
@@ -87,7 +87,7 @@ async fn a_path_has_one_source() {
     let _first = register(&hooks, Length);
     let taken = hooks.register(&"ns".into(), &"one".into(), Arc::new(Length)).unwrap_err();
     assert_eq!(taken.to_string(), "another source receives the requests of /sources/ns/one");
-    assert_eq!(hooks.serve("ns", "one", post("")).await.status().as_u16(), 422);
+    assert_eq!(hooks.serve("ns", "one", post("")).await.status().as_u16(), 400);
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +176,7 @@ async fn bodies_are_taken_up_to_the_limit() {
     let hooks = hooks();
     let _registration = register(&hooks, Length);
     let (status, body) = text(hooks.serve("ns", "one", post(vec![0; MAX_BODY])).await).await;
-    assert_eq!((status.as_u16(), body), (422, format!("{MAX_BODY}\n")));
+    assert_eq!((status.as_u16(), body), (400, format!("{MAX_BODY}\n")));
     let response = hooks.serve("ns", "one", post(vec![0; MAX_BODY + 1])).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
@@ -209,6 +209,6 @@ async fn all_bodies_together_have_a_limit() {
     let response = hooks.serve("ns", "one", post("abc")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     drop(held);
-    assert_eq!(hooks.serve("ns", "one", post("abc")).await.status().as_u16(), 422);
+    assert_eq!(hooks.serve("ns", "one", post("abc")).await.status().as_u16(), 400);
     assert_eq!(hooks.0.memory.available_permits(), MAX_HELD);
 }

@@ -12,7 +12,7 @@ use crds::meta::ObjectMeta;
 use crds::object::Key;
 use serde_json::Value;
 use sources::{
-    About, Given, Kind, Necessity, Need, Origin, Overrides, Secret, Sink, State, Wanted,
+    About, Aim, Given, Kind, Necessity, Need, Origin, Overrides, Secret, Sink, State, Wanted,
 };
 
 use super::{FINALIZER, Planner, key};
@@ -31,6 +31,7 @@ struct Outlet {
 
 /// A value that a source needs and that is not there.
 struct Missing {
+    field: &'static str,
     condition: &'static str,
     reason: &'static str,
     why: String,
@@ -43,7 +44,7 @@ struct Looked {
     missing: Vec<Missing>,
     /// Whether it can run nevertheless.
     suffices: bool,
-    /// The conditions that say of everything it needs whether it is there.
+    /// The conditions that say whether what it cannot run without is there.
     about: Vec<&'static str>,
 }
 
@@ -65,11 +66,16 @@ impl Planner<'_> {
         };
         let outlet = self.outlet(name, config.sink(), config.ce_overrides());
         let looked = self.look_up(name, config.needs(&about));
+        let then = if looked.suffices { "the source runs without" } else { "the source waits" };
+        for Missing { field, why, .. } in &looked.missing {
+            let Name { namespace, name } = name;
+            self.note(format!("source {namespace}/{name}: {field}: {why}: {then}"));
+        }
         let leaves = config.leaves_traces(&about);
         let (conditions, facts) = self.say_source(kind, held, &outlet, &looked);
         let status = Status {
             sink_uri: outlet.shown,
-            ce_attributes: config.attributes(&about),
+            ce_attributes: config.attributes(&about, &looked.given),
             facts,
             ..Status::default()
         };
@@ -80,19 +86,16 @@ impl Planner<'_> {
         }
         // What is made upstream is made only once it cannot be forgotten any more.
         let ready = looked.suffices && (guarded || !leaves);
-        let (Some((sink, ce_overrides)), true) = (outlet.way, ready) else { return };
-        if kind.hook {
+        let (aim, (sink, ce_overrides)) = match outlet.way {
+            Some(way) if ready => (Aim::Run, way),
+            // It is wanted nevertheless: what it remembers of its past would be forgotten with it.
+            _ => (Aim::Wait, nowhere()),
+        };
+        if aim == Aim::Run && config.hook() {
             self.plan.hooks.push(format!("{}/{}", name.namespace, name.name));
         }
         let (given, config) = (looked.given, config.clone());
-        self.plan.sources.push(Wanted {
-            about,
-            sink,
-            ce_overrides,
-            given,
-            config,
-            retiring: false,
-        });
+        self.plan.sources.push(Wanted { about, sink, ce_overrides, given, config, aim });
     }
 
     /// Of a source that never could be read.
@@ -108,26 +111,18 @@ impl Planner<'_> {
         if !held.object.metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
             return;
         }
-        let retiring = held.object.spec.as_ref().and_then(|config| {
-            let looked = self.look_up(name, config.needs(about));
-            // Without its secrets nothing can be removed, and they may never come back.
-            looked.missing.is_empty().then(|| Wanted {
-                about: Arc::clone(about),
-                sink: Sink::Broker { namespace: "".into(), name: "".into() },
-                ce_overrides: Overrides::default(),
-                given: looked.given,
-                config: config.clone(),
-                retiring: true,
-            })
-        });
-        let Some(retiring) = retiring else {
+        let Some(config) = held.object.spec.clone() else {
             let Name { namespace, name } = name;
             self.note(format!(
-                "source {namespace}/{name}: deleted without its secrets: what it made upstream stays there"
+                "source {namespace}/{name}: deleted and not understood: what it made upstream stays there"
             ));
             self.plan.finalizers.insert(key, false);
             return;
         };
+        // A Secret that was deleted too may be remembered where the source ran. Without it the source says what stays.
+        let given = self.look_up(name, config.needs(about)).given;
+        let (about, (sink, ce_overrides)) = (Arc::clone(about), nowhere());
+        let retiring = Wanted { about, sink, ce_overrides, given, config, aim: Aim::Retire };
         let status = self.in_force.sources.get(&retiring.key());
         if status.is_some_and(|status| status.state == State::Retired) {
             self.plan.finalizers.insert(key, false);
@@ -145,7 +140,7 @@ impl Planner<'_> {
     ) -> (Conditions, BTreeMap<String, Value>) {
         let key = &key(kind.name, &held.object.metadata);
         let mut conditions = Conditions::default();
-        for Missing { condition, reason, why } in &looked.missing {
+        for Missing { condition, reason, why, .. } in &looked.missing {
             conditions.because(condition, Truth::False, reason, why);
         }
         match &outlet.wrong {
@@ -199,7 +194,7 @@ impl Planner<'_> {
     }
 
     /// Finds what a source needs.
-    fn look_up(&mut self, of: &Name, needs: Vec<Need>) -> Looked {
+    fn look_up(&self, of: &Name, needs: Vec<Need>) -> Looked {
         let mut looked = Looked {
             given: Given::default(),
             missing: Vec::new(),
@@ -208,7 +203,9 @@ impl Planner<'_> {
         };
         let mut found = Vec::new();
         for need in needs {
-            looked.about.extend(need.missing.map(|(condition, _)| condition));
+            if need.necessity == Necessity::Required {
+                looked.about.extend(need.missing.map(|(condition, _)| condition));
+            }
             let name = Name::new(of.namespace.as_str(), need.name.as_str());
             let value = match need.origin {
                 Origin::Secret => {
@@ -225,7 +222,7 @@ impl Planner<'_> {
                 None if need.necessity == Necessity::Optional => {}
                 None => {
                     looked.suffices &= need.necessity == Necessity::Wanted;
-                    looked.missing.push(self.missing(of, &need));
+                    looked.missing.push(missing(of, &need));
                 }
             }
         }
@@ -233,23 +230,8 @@ impl Planner<'_> {
         looked
     }
 
-    fn missing(&mut self, of: &Name, need: &Need) -> Missing {
-        let (what, reason) = match need.origin {
-            Origin::Secret => ("Secret", "SecretNotFound"),
-            Origin::ConfigMap => ("ConfigMap", "ConfigMapNotFound"),
-        };
-        let Name { namespace, name } = of;
-        let what = format!("{what} {namespace}/{} with key {}", need.name, need.key);
-        self.note(format!(
-            "source {namespace}/{name}: {}: {what} does not exist: the source waits for it",
-            need.field
-        ));
-        let (condition, reason) = need.missing.unwrap_or((condition::SECRETS_PROVIDED, reason));
-        Missing { condition, reason, why: format!("{what} not found") }
-    }
-
     /// Where a source's events go. For a Broker that does not exist the source runs nevertheless: what it cannot hand over
-    /// it offers again, and what it remembers of its past would be forgotten if it stopped.
+    /// it offers again.
     fn outlet(
         &mut self,
         of: &Name,
@@ -268,7 +250,7 @@ impl Planner<'_> {
             (Ok(resolved), Err(why)) => Outlet {
                 way: None,
                 shown: Some(resolved.shown),
-                wrong: Some(("InvalidOverrides", format!("ceOverrides: {why}"))),
+                wrong: Some(("InvalidOverrides", why.to_string())),
             },
             (Err(why), overrides) => Outlet {
                 way: address::awaited(self.world, to, namespace).zip(overrides.ok()),
@@ -281,6 +263,21 @@ impl Planner<'_> {
         }
         outlet
     }
+}
+
+fn missing(of: &Name, need: &Need) -> Missing {
+    let (what, reason) = match need.origin {
+        Origin::Secret => ("Secret", "SecretNotFound"),
+        Origin::ConfigMap => ("ConfigMap", "ConfigMapNotFound"),
+    };
+    let (condition, reason) = need.missing.unwrap_or((condition::SECRETS_PROVIDED, reason));
+    let why = format!("{what} {}/{} with key {} not found", of.namespace, need.name, need.key);
+    Missing { field: need.field, condition, reason, why }
+}
+
+/// Where those send that send nothing.
+fn nowhere() -> (Sink, Overrides) {
+    (Sink::Broker { namespace: "".into(), name: "".into() }, Overrides::default())
 }
 
 /// What a source is told of its resource beside the spec.

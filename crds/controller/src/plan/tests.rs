@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use sources::State;
+use sources::{Aim, State};
 
 use super::*;
 
@@ -98,7 +98,8 @@ fn make(objects: &[Value]) -> Plan {
 /// The same, once every source that is wanted is in that state.
 fn make_with(objects: &[Value], state: State) -> Plan {
     let plan = make(objects);
-    let sources = plan.sources.iter().map(|wanted| (wanted.key(), in_state(state)));
+    let heard = plan.sources.iter().filter(|wanted| wanted.aim != Aim::Wait);
+    let sources = heard.map(|wanted| (wanted.key(), in_state(state)));
     let told = InForce { sources: sources.collect(), ..InForce::default() };
     Plan::make(&world(objects), &Config::new("http://events"), &told)
 }
@@ -109,6 +110,11 @@ fn make_running(objects: &[Value]) -> Plan {
 
 fn in_state(state: State) -> sources::Status {
     sources::Status { state, reason: "AsTold", ..sources::Status::default() }
+}
+
+/// How many sources run.
+fn running(plan: &Plan) -> usize {
+    plan.sources.iter().filter(|wanted| wanted.aim == Aim::Run).count()
 }
 
 fn status<'a>(plan: &'a Plan, kind: &'static str, name: &str) -> &'a Status {
@@ -360,12 +366,25 @@ fn a_source_that_cannot_run_says_why_and_one_whose_broker_is_missing_runs() {
         ),
         (ping(json!({"schedule": 5})), "Deployed=False(InvalidSpec)", 0),
     ];
-    for (source, expected, running) in cases {
+    for (source, expected, count) in cases {
         let plan = make(&[source]);
         let told = told(status(&plan, "PingSource", "p"));
         assert!(told.contains(&expected.to_owned()), "{expected}: {told:?}");
-        assert_eq!(plan.sources.len(), running, "{expected}");
+        assert_eq!(running(&plan), count, "{expected}");
     }
+}
+
+#[test]
+fn a_source_whose_secret_is_gone_waits_and_is_not_forgotten() {
+    let plan = make(&[broker(json!({})), guarded(github())]);
+    let [waiting] = plan.sources.as_slice() else { panic!("{:?}", plan.sources) };
+    assert_eq!(waiting.aim, Aim::Wait);
+    let notes = plan.notes.join("\n");
+    let expected =
+        "source ns/g: secretToken: Secret ns/github with key signing not found: the source waits";
+    assert!(notes.contains(expected), "{notes}");
+    let plan = make(&[broker(json!({})), secret(&["signing"]), guarded(github())]);
+    assert!(plan.notes[0].ends_with("not found: the source runs without"), "{:?}", plan.notes);
 }
 
 #[test]
@@ -381,11 +400,24 @@ fn a_github_source_needs_its_secrets_and_its_web_hook() {
         let plan = make_running(&[broker(json!({})), secret(keys), source]);
         let status = status(&plan, "GitHubSource", "g");
         assert!(told(status).contains(&expected.to_owned()), "{expected}: {:?}", told(status));
-        assert_eq!((plan.hooks.len(), plan.sources.len()), (hooks, hooks), "{expected}");
+        assert_eq!((plan.hooks.len(), running(&plan)), (hooks, hooks), "{expected}");
         assert_eq!(status.ce_attributes.len(), 1, "`*` is no type");
         assert_eq!(status.ce_attributes[0].source, "https://github.com/acme/shop");
         assert!(!format!("{plan:?}").contains("very secret"));
     }
+}
+
+#[test]
+fn a_web_hook_is_not_configured_because_its_token_is_there() {
+    let token = |key: &str| json!({"secretKeyRef": {"name": "github", "key": key}});
+    let spec = json!({
+        "projectUrl": "https://gitlab.example.com/acme/shop", "eventTypes": ["push_events"],
+        "sink": to("Broker", "b"), "accessToken": token("access"), "secretToken": token("signing"),
+    });
+    let gitlab = object("sources.knative.dev/v1alpha1", "GitLabSource", "g", spec);
+    let plan = make(&[broker(json!({})), secret(&["signing", "access"]), guarded(gitlab)]);
+    let told = told(status(&plan, "GitLabSource", "g"));
+    assert!(told.contains(&"WebhookConfigured=Unknown(NotStarted)".to_owned()), "{told:?}");
 }
 
 #[test]
@@ -445,20 +477,26 @@ fn a_source_that_makes_something_upstream_is_held_first_and_let_go_once_it_is_re
 
     let new = make(&with(github()));
     assert_eq!(new.finalizers.get(&key), Some(&true));
-    assert!(new.sources.is_empty(), "nothing is made upstream that could be forgotten");
+    assert_eq!(running(&new), 0, "nothing is made upstream that could be forgotten");
     let held = make(&with(guarded(github())));
     assert!(held.finalizers.is_empty());
-    assert!(!held.sources[0].retiring);
+    assert_eq!(held.sources[0].aim, Aim::Run);
 
     let dying = make(&with(make_dying()));
-    assert!(dying.finalizers.is_empty() && dying.sources[0].retiring && dying.hooks.is_empty());
+    assert!(dying.finalizers.is_empty() && dying.hooks.is_empty());
+    assert_eq!(dying.sources[0].aim, Aim::Retire);
     assert!(!dying.statuses.contains_key(&key));
     let retired = make_with(&with(make_dying()), State::Retired);
     assert_eq!(retired.finalizers.get(&key), Some(&false));
-    assert!(retired.sources[0].retiring, "until it is gone");
+    assert_eq!(retired.sources[0].aim, Aim::Retire, "until it is gone");
     let without = make(&[others[0].clone(), make_dying()]);
-    assert_eq!(without.finalizers.get(&key), Some(&false));
-    assert!(without.notes.iter().any(|note| note.contains("stays there")), "{:?}", without.notes);
+    assert!(without.finalizers.is_empty(), "its Secret may be remembered");
+    assert_eq!(without.sources[0].aim, Aim::Retire);
+    let mut torn = make_dying();
+    torn["spec"] = json!({"eventTypes": 7});
+    let torn = make(&[others[0].clone(), torn]);
+    assert_eq!(torn.finalizers.get(&key), Some(&false));
+    assert!(torn.notes.iter().any(|note| note.contains("stays there")), "{:?}", torn.notes);
 }
 
 #[test]

@@ -243,7 +243,7 @@ async fn an_alertmanager_posts_and_posts_again_what_was_not_taken() {
         let hook = hook.clone();
         async move { request::post(&hook, &headers, body).await.status }
     };
-    assert_eq!(post("sesame").await, 400);
+    assert_eq!(post("sesame").await, 401);
     assert_eq!(post("open-sesame").await, 503);
 
     let configuration = format!(

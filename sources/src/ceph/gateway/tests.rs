@@ -23,6 +23,8 @@ struct Rgw {
     topics: BTreeMap<String, BTreeMap<String, String>>,
     /// The notifications of buckets, by their ids, as they were put.
     buckets: BTreeMap<String, BTreeMap<String, String>>,
+    /// A bucket that the user has no longer a right to.
+    closed: Option<&'static str>,
 }
 
 impl Rgw {
@@ -38,6 +40,9 @@ impl Rgw {
             return self.sns(call);
         }
         let (bucket, query) = call.path.trim_start_matches('/').split_once('?').unwrap();
+        if self.closed == Some(bucket) {
+            return Answer::text(403, "<Error><Code>AccessDenied</Code></Error>");
+        }
         let Some(notifications) = self.buckets.get_mut(bucket) else {
             let text = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><RequestId>tx0</RequestId></Error>";
             return Answer::text(404, text);
@@ -208,6 +213,19 @@ async fn a_bucket_that_is_no_longer_named_is_no_longer_notified_of() {
     assert_eq!(scene.ids("videos"), ["another-videos"]);
     scene.gateway().remove(Some(&known)).await.unwrap();
     assert!(scene.topics().is_empty() && scene.ids("videos").is_empty());
+}
+
+#[tokio::test]
+async fn a_notification_that_cannot_be_removed_does_not_keep_the_others() {
+    let mut scene = Scene::new().await;
+    scene.spec.buckets.push("videos".to_owned());
+    let known = scene.ensure(None, true).await.unwrap().known;
+    scene.rgw.lock().unwrap().closed = Some("photos");
+    let error = scene.gateway().remove(Some(&known)).await.unwrap_err();
+    assert!(matches!(error, RegistrationError::Credentials { .. }), "{error}");
+    assert!(scene.ids("videos").is_empty());
+    // The one that stays needs it.
+    assert_eq!(scene.topics(), ["weft_default_one"]);
 }
 
 #[tokio::test]

@@ -67,7 +67,16 @@ fn what_a_gateway_misses_is_named() {
 
 #[test]
 fn what_a_gateway_cannot_be_told_is_refused() {
-    for endpoint in ["rgw", "ftp://rgw/", "http://rgw/path", "http://rgw/?x", "http://rgw/#x"] {
+    for endpoint in [
+        "rgw",
+        "ftp://rgw/",
+        "http://rgw/path",
+        "http://rgw/?x",
+        "http://rgw/#x",
+        "http:rgw",
+        " http://rgw",
+        "http://bücher",
+    ] {
         let refused = of_gateway(|gateway| endpoint.clone_into(&mut gateway.endpoint));
         assert!(
             refused.starts_with(&format!("invalid value: {endpoint}: gateway.endpoint\n")),

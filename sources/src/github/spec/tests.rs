@@ -116,7 +116,14 @@ fn repositories_and_urls_are_checked() {
         );
     }
     assert_eq!(refusal(|source| source.spec.owner_and_repository = "acme".to_owned()), "");
-    for url in ["ghe", "ftp://ghe/", "https://user:token@ghe/"] {
+    for url in [
+        "ghe",
+        "ftp://ghe/",
+        "https://user:token@ghe/",
+        "https://ghe/api/v3/ ",
+        "https://ghe/?a",
+        "https://ghe/#a",
+    ] {
         let refused = refusal(|source| source.spec.github_api_url = Some(url.to_owned()));
         assert!(refused.contains("spec.githubAPIURL\n"), "{refused}");
     }

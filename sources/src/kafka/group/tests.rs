@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext as _, Rebalance};
+use rdkafka::message::Message as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::emit::EmitError;
+use crate::given::Given;
 use crate::source::Source;
 use crate::source::fake::World;
 use crate::status::{Board, State, Status, fake};
@@ -170,6 +172,23 @@ async fn a_topic_that_is_made_later_is_read_from_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_there_has_its_position_though_another_is_not() {
+    let cluster = cluster(&[("t", 1)]);
+    let servers = cluster.bootstrap_servers();
+    produce(&cluster, "t", 0, 0..3);
+    let world = World::new();
+    let both = json!({"topics": ["t", "late"]});
+    let error = Run::start(&world, spec(&servers, "t", &both)).failure().await;
+    assert_eq!(error.to_string(), "there is no topic late");
+    assert_eq!(position(&servers, "t", 0), Some(3));
+    produce(&cluster, "t", 0, 3..5);
+    cluster.create_topic("late", 1, 1).unwrap();
+    let run = Run::start(&world, spec(&servers, "t", &both));
+    assert_eq!(taken(&world, 2).await, [3, 4]);
+    run.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_committed_before_the_sink_took_it() {
     let cluster = cluster(&[("t", 2)]);
     let servers = cluster.bootstrap_servers();
@@ -231,6 +250,30 @@ async fn the_annotation_moves_the_group_once() {
         run.running().await;
         run.stop().await;
     }
+}
+
+#[test]
+fn a_partition_that_was_taken_away_while_it_was_stopped_is_read_when_it_comes_back() {
+    let cluster = cluster(&[("t", 1)]);
+    let spec = spec(&cluster.bootstrap_servers(), "t", &json!({}));
+    let options = client::options(&spec, &World::new().about, &Given::default()).unwrap();
+    let callbacks = Callbacks::new(Ledger::new(1 << 20), "".into());
+    let consumer = client::client(&options, callbacks).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    let until = Instant::now() + LONGEST;
+    let next = || loop {
+        assert!(Instant::now() < until, "nothing is read");
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            return message.payload().unwrap().to_vec();
+        }
+    };
+    produce(&cluster, "t", 0, 0..1);
+    assert_eq!(next(), b"0");
+    let all = consumer.assignment().unwrap();
+    consumer.pause(&all).unwrap();
+    produce(&cluster, "t", 0, 1..2);
+    consumer.context().pre_rebalance(&consumer, &Rebalance::Assign(&all));
+    assert_eq!(next(), b"1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

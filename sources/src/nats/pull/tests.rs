@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::Config;
 
-use super::{BATCH, BATCH_BYTES, Limits, Verdict, verdict};
+use super::{BATCH, BATCH_BYTES, Limits, REQUESTS, Verdict, verdict};
 
 #[test]
 fn requests_stay_within_what_the_consumer_allows() {
@@ -10,6 +10,7 @@ fn requests_stay_within_what_the_consumer_allows() {
     assert_eq!(
         open,
         Limits {
+            requests: REQUESTS,
             batch: BATCH,
             bytes: BATCH_BYTES,
             expires: Duration::from_secs(30),
@@ -18,6 +19,7 @@ fn requests_stay_within_what_the_consumer_allows() {
         }
     );
     let narrow = Config {
+        max_waiting: 1,
         max_batch: 10,
         max_bytes: 1000,
         max_expires: Duration::from_secs(8),
@@ -25,7 +27,7 @@ fn requests_stay_within_what_the_consumer_allows() {
         ..Config::default()
     };
     let limits = Limits::of(&narrow, 1 << 20);
-    assert_eq!((limits.batch, limits.bytes), (10, 1000));
+    assert_eq!((limits.requests, limits.batch, limits.bytes), (1, 10, 1000));
     assert_eq!(
         (limits.expires, limits.heartbeat),
         (Duration::from_secs(8), Duration::from_secs(2))

@@ -32,7 +32,7 @@ async fn what_the_sink_does_not_take_in_time_is_dropped_and_counted() {
         backlog.receive(Some(message(1)), &ctx).unwrap();
     }
     assert_eq!((backlog.waiting.len(), backlog.dropped), (most, 7));
-    assert_eq!(backlog.batch().unwrap().unwrap().len(), BATCH);
+    assert_eq!(backlog.batch(BATCH).unwrap().unwrap().len(), BATCH);
     backlog.receive(Some(message(1)), &ctx).unwrap();
     assert_eq!(backlog.dropped, 7, "there is room again");
 }
@@ -46,7 +46,7 @@ async fn one_message_fits_however_large_it_is() {
     backlog.receive(Some(message(large)), &ctx).unwrap();
     backlog.receive(Some(message(1)), &ctx).unwrap();
     assert_eq!((backlog.waiting.len(), backlog.dropped), (1, 1));
-    assert_eq!(backlog.batch().unwrap().unwrap()[0].data().map(Bytes::len), Some(large));
+    assert_eq!(backlog.batch(BATCH).unwrap().unwrap()[0].data().map(Bytes::len), Some(large));
     assert_eq!(backlog.waiting_bytes, 0);
 }
 
@@ -59,10 +59,10 @@ async fn a_batch_is_bounded_by_bytes_but_never_empty() {
         backlog.receive(Some(message(payload)), &ctx).unwrap();
     }
     for _ in 0..3 {
-        assert_eq!(backlog.batch().unwrap().unwrap().len(), 1);
+        assert_eq!(backlog.batch(BATCH).unwrap().unwrap().len(), 1);
         backlog.handing.clear();
     }
-    assert!(backlog.batch().unwrap().is_none());
+    assert!(backlog.batch(BATCH).unwrap().is_none());
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn what_is_left_at_the_end_is_handed_over_once_more() {
     for _ in 0..BATCH + 10 {
         backlog.receive(Some(message(1)), &ctx).unwrap();
     }
-    let interrupted = backlog.batch().unwrap().unwrap();
+    let interrupted = backlog.batch(BATCH).unwrap().unwrap();
     ctx.stop.cancel();
     backlog.hand_over_rest(&ctx).await;
     let taken = world.recorder.taken();

@@ -65,6 +65,7 @@ fn json_data_is_an_object() {
 #[test]
 fn base64_data_is_decoded() {
     assert_eq!(refusal(r#"{"dataBase64":"aGk="}"#), "");
+    assert_eq!(refusal(r#"{"dataBase64":"aG\r\nk=\n"}"#), "");
     assert!(refusal(r#"{"dataBase64":"%"}"#).ends_with(": spec.dataBase64"));
     let broken = r#"{"contentType":"application/json","dataBase64":"ew=="}"#;
     assert_eq!(refusal(broken), "invalid value: unexpected end of JSON input: spec.dataBase64");
