@@ -60,8 +60,19 @@ pub(crate) struct Load {
     pub(crate) until: Until,
     /// `type` of event `id`.
     pub(crate) ty: fn(u64) -> String,
-    /// Sends web hooks in the place of events, signed with this as GitHub signs them.
-    pub(crate) signed_with: Option<&'static str>,
+    /// What is sent.
+    pub(crate) what: What,
+}
+
+/// What a load sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// Events.
+    Events,
+    /// Events with a signature that nobody asks for: a sender of web hooks signs them too, so that this compares the receivers.
+    SignedEvents(&'static str),
+    /// Web hooks, signed with this as GitHub signs them.
+    Hooks(&'static str),
 }
 
 /// What a load saw.
@@ -284,16 +295,21 @@ impl Worker {
         let request = Request::post(self.load.path.as_str())
             .header("host", self.load.address.as_str())
             .header("content-type", "application/json");
-        let request = match self.load.signed_with {
-            Some(secret) => request
-                .header("x-github-event", "push")
-                .header("x-github-delivery", id.to_string())
-                .header("x-hub-signature-256", signature(secret, &body)),
-            None => request
+        let request = match self.load.what {
+            What::Hooks(_) => {
+                request.header("x-github-event", "push").header("x-github-delivery", id.to_string())
+            }
+            What::Events | What::SignedEvents(_) => request
                 .header("ce-specversion", "1.0")
                 .header("ce-type", (self.load.ty)(id))
                 .header("ce-source", "/bench")
                 .header("ce-id", id.to_string()),
+        };
+        let request = match self.load.what {
+            What::Events => request,
+            What::SignedEvents(secret) | What::Hooks(secret) => {
+                request.header("x-hub-signature-256", signature(secret, &body))
+            }
         };
         let request = request.body(Full::new(body)).ok()?;
         let answer = async {

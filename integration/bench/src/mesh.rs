@@ -185,6 +185,19 @@ impl Mesh {
         Ok(kib * 1024)
     }
 
+    /// Resident memory in bytes once the start is over: the most of some seconds in which nothing happens.
+    ///
+    /// # Errors
+    /// When the process is not there.
+    pub(crate) async fn settled(&self) -> anyhow::Result<u64> {
+        let mut most = 0;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            most = most.max(self.resident()?);
+        }
+        Ok(most)
+    }
+
     /// Bytes of disk its directory uses (blocks, not lengths).
     ///
     /// # Errors

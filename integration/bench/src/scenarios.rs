@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::Bench;
 use crate::bare::{self, Role};
-use crate::load::{Ids, Load, Pace, Seen, Until};
+use crate::load::{Ids, Load, Pace, Seen, Until, What};
 use crate::mesh::{Mesh, Trigger, until, yaml};
 use crate::oracle::Oracle;
 use crate::report::Figure;
@@ -44,11 +44,12 @@ pub(crate) const NAMES: &[&str] = &[
     "queues",
     "webhook",
     "source-kills",
+    "sources",
 ];
 
 /// Those that start real systems, which takes longer than anything else of a quick run; that the sources lose nothing, the
 /// stories show.
-const WITH_PEERS: &[&str] = &["queues", "source-kills"];
+const WITH_PEERS: &[&str] = &["queues", "source-kills", "sources"];
 
 /// Payload of the named figures.
 const SIZE: usize = 256;
@@ -85,6 +86,7 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "queues" => sources::queues(bench).await,
             "webhook" => sources::webhook(bench).await,
             "source-kills" => sources::kills(bench).await,
+            "sources" => sources::idle(bench).await,
             _ => kill::kill(bench).await,
         };
         figures.extend(found.with_context(|| format!("scenario {name}"))?);
@@ -96,7 +98,16 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
 fn load(address: &str, pace: Pace, until: Until) -> Load {
     let path = "/default/default".to_owned();
     let (address, ty) = (address.to_owned(), one_type as fn(u64) -> String);
-    Load { address, path, connections: CONNECTIONS, size: SIZE, pace, until, ty, signed_with: None }
+    Load {
+        address,
+        path,
+        connections: CONNECTIONS,
+        size: SIZE,
+        pace,
+        until,
+        ty,
+        what: What::Events,
+    }
 }
 
 fn one_type(_: u64) -> String {

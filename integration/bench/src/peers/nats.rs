@@ -1,17 +1,19 @@
 //! NATS with JetStream, and a bare pull consumer.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};
-use futures_util::{StreamExt, stream as streams};
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep};
 
 use super::{Peer, Services, text};
 use crate::oracle::payload;
 
-/// Publishes under way at once.
-const PIPELINE: usize = 512;
+/// How long the server may take to store what it was sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// NATS.
 #[derive(Debug)]
@@ -43,13 +45,18 @@ impl Peer for Nats {
     }
 
     async fn fill(&self, name: &str, ids: Range<u64>, size: usize) -> anyhow::Result<()> {
-        let publish = |id| async move {
-            self.jetstream.publish(name.to_owned(), payload(id, size)).await?.await?;
-            anyhow::Ok(())
-        };
-        let mut published = streams::iter(ids).map(publish).buffered(PIPELINE);
-        while let Some(one) = published.next().await {
-            one?;
+        let client = self.jetstream.client();
+        let count = ids.end.saturating_sub(ids.start);
+        for id in ids {
+            client.publish(name.to_owned(), payload(id, size)).await?;
+        }
+        client.flush().await?;
+        // That they are stored, the stream tells sooner than an answer to each.
+        let mut stream = self.jetstream.get_stream(name).await?;
+        let began = Instant::now();
+        while stream.info().await?.state.messages < count {
+            ensure!(began.elapsed() < PATIENCE, "the stream does not fill");
+            sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }

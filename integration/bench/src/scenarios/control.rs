@@ -178,7 +178,7 @@ fn installed_kubectl() -> anyhow::Result<String> {
 /// Waits until so many triggers are Ready.
 pub(super) async fn until_ready(mesh: &Mesh, count: usize) -> anyhow::Result<()> {
     let (mut api, start) = (Api::connect(mesh).await?, Instant::now());
-    while ready(&mut api).await? < count {
+    while ready(&mut api, TRIGGERS).await? < count {
         ensure!(start.elapsed() < PATIENCE, "the triggers do not become Ready");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -186,8 +186,9 @@ pub(super) async fn until_ready(mesh: &Mesh, count: usize) -> anyhow::Result<()>
 }
 
 /// How many triggers are Ready.
-async fn ready(api: &mut Api) -> anyhow::Result<usize> {
-    let list = api.ask(Method::GET, TRIGGERS, &Value::Null).await?;
+/// How many objects of a list are Ready.
+pub(super) async fn ready(api: &mut Api, path: &str) -> anyhow::Result<usize> {
+    let list = api.ask(Method::GET, path, &Value::Null).await?;
     let items = list.get("items").and_then(Value::as_array).context("a list")?;
     let is_ready = |item: &&Value| {
         let conditions = item.pointer("/status/conditions").and_then(Value::as_array);

@@ -12,7 +12,7 @@ pub(super) async fn memory(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut paused = everything("paused", &with_oracle(&ids, &oracle).await?);
     paused.annotations = vec!["weft.dev/paused: \"true\"".to_owned()];
     let mesh = Mesh::start(&bench.weft, &yaml(&[paused])).await?;
-    let idle = megabytes(mesh.resident()?);
+    let idle = megabytes(mesh.settled().await?);
     let backlog = bench.count(1_000_000);
     load(&mesh.events, Pace::Closed, Until::Count(backlog)).run(&ids, &oracle).await?;
     let loaded = megabytes(mesh.resident()?);

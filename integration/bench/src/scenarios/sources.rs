@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Baseline, account, drained, everything, load, with_oracle};
+use super::control::ready;
+use super::{Baseline, account, drained, everything, load, megabytes, with_oracle};
 use crate::Bench;
+use crate::api::Api;
 use crate::bare::{self, Role};
-use crate::load::{Ids, Load, Pace, Until};
+use crate::load::{Ids, Load, Pace, Until, What};
 use crate::mesh::{Mesh, until, yaml};
 use crate::oracle::Oracle;
 use crate::peers::kafka::Kafka;
 use crate::peers::nats::Nats;
 use crate::peers::rabbitmq::RabbitMq;
 use crate::peers::redis::Redis;
-use crate::peers::{Peer, Services};
+use crate::peers::{Peer, Services, text};
 use crate::report::Figure;
 
 /// Bytes of a message.
@@ -31,15 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) async fn queues(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let bare = Baseline::start().await?.seen(Pace::Closed, bench.span() / 2).await?.rate;
     Ok(vec![
-        // A bare consumer reads faster than anybody can deliver over HTTP: beyond the baseline it is held to nothing.
         queue::<Kafka>(bench, 400_000, bare).await?,
-        queue::<Nats>(bench, 100_000, f64::INFINITY).await?,
-        queue::<RabbitMq>(bench, 100_000, f64::INFINITY).await?,
-        queue::<Redis>(bench, 100_000, f64::INFINITY).await?,
+        queue::<Nats>(bench, 400_000, bare).await?,
+        queue::<RabbitMq>(bench, 200_000, bare).await?,
+        queue::<Redis>(bench, 400_000, bare).await?,
     ])
 }
 
-/// From the first message to the last, once read by a bare client and once delivered by the mesh.
+/// From the first message to the last, once read by a bare client and once delivered by the mesh, which is held to no more
+/// than to accepting `most` over HTTP: some clients read faster than anybody can post.
 async fn queue<P: Peer>(bench: &Bench, full: u64, most: f64) -> anyhow::Result<Figure> {
     let peer = P::start(Services::new()?).await?;
     let count = bench.count(full);
@@ -59,11 +61,112 @@ async fn queue<P: Peer>(bench: &Bench, full: u64, most: f64) -> anyhow::Result<F
     drained(&oracle, |_| true).await?;
     let delivered = rate(count - before, began.elapsed());
     drop(mesh);
-    let detail = format!("{delivered:.0} delivered/s, {bare:.0} read/s by a bare client");
+    let detail = format!(
+        "{delivered:.0} delivered/s, {bare:.0} read/s by a bare client, {most:.0} requests/s of the bare server"
+    );
     let name = format!("{} to subscriber", P::NAME);
     Ok(Figure::at_least(&name, delivered / bare.min(most), 0.5, "x bare client", detail)
         .with(oracle.verdict(|_| true)))
 }
+
+/// Resident memory with a source of each kind that waits for something to happen.
+pub(super) async fn idle(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let (kafka, nats) =
+        (Kafka::start(Services::new()?).await?, Nats::start(Services::new()?).await?);
+    let rabbitmq = RabbitMq::start(Services::new()?).await?;
+    let redis = Redis::start(Services::new()?).await?;
+    let others = Services::new()?;
+    let couchdb = text(&others.up("couchdb").await?, "url")?;
+    let prometheus = text(&others.up("prometheus").await?, "url")?;
+    let places = tokio::try_join!(
+        kafka.place("idle"),
+        nats.place("idle"),
+        rabbitmq.place("idle"),
+        redis.place("idle")
+    );
+    places?;
+    let manifests = [
+        kafka.manifest("idle"),
+        nats.manifest("idle"),
+        rabbitmq.manifest("idle"),
+        redis.manifest("idle"),
+        HOOK.to_owned(),
+        OTHERS.replace("COUCHDB", &couchdb).replace("PROMETHEUS", &prometheus),
+    ];
+    let mesh = Mesh::start(&bench.weft, &(yaml(&[]) + &manifests.concat())).await?;
+    let mut api = Api::connect(&mesh).await?;
+    let start = Instant::now();
+    for (version, plural) in NINE {
+        let path = format!("/apis/sources.knative.dev/{version}/{plural}");
+        while ready(&mut api, &path).await? == 0 {
+            anyhow::ensure!(start.elapsed() < PATIENCE, "no {plural} becomes Ready");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let resident = megabytes(mesh.settled().await?);
+    let detail = "Kafka, NATS, RabbitMQ, Redis, CouchDB, Prometheus are connected to; GitHub, GitLab, Ceph wait for hooks";
+    Ok(vec![Figure::at_most(
+        "resident memory, nine sources",
+        resident,
+        45.0,
+        "MB",
+        detail.to_owned(),
+    )])
+}
+
+/// The kinds of [`idle`].
+const NINE: [(&str, &str); 9] = [
+    ("v1", "kafkasources"),
+    ("v1alpha1", "natssources"),
+    ("v1alpha1", "rabbitmqsources"),
+    ("v1alpha1", "redisstreamsources"),
+    ("v1alpha1", "couchdbsources"),
+    ("v1alpha1", "prometheussources"),
+    ("v1alpha1", "githubsources"),
+    ("v1alpha1", "gitlabsources"),
+    ("v1alpha1", "cephsources"),
+];
+
+/// Those of them that are filled nowhere in this bench.
+const OTHERS: &str = "---
+apiVersion: v1
+kind: Secret
+metadata: {name: others}
+stringData: {url: 'COUCHDB', token: it-is-a-secret-to-everybody}
+---
+apiVersion: sources.knative.dev/v1alpha1
+kind: CouchDbSource
+metadata: {name: idle}
+spec:
+  credentials: {name: others}
+  database: _users
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+---
+apiVersion: sources.knative.dev/v1alpha1
+kind: PrometheusSource
+metadata: {name: idle}
+spec:
+  serverURL: PROMETHEUS
+  promQL: up
+  schedule: '*/10 * * * * *'
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+---
+apiVersion: sources.knative.dev/v1alpha1
+kind: GitLabSource
+metadata: {name: idle, annotations: {weft.dev/register: 'false'}}
+spec:
+  projectUrl: https://gitlab.example/acme/shop
+  eventTypes: [push_events]
+  secretToken: {secretKeyRef: {name: others, key: token}}
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+---
+apiVersion: sources.knative.dev/v1alpha1
+kind: CephSource
+metadata: {name: idle}
+spec:
+  secretToken: {secretKeyRef: {name: others, key: token}}
+  sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
+";
 
 /// Ten thousand messages each, and kill -9 in the middle.
 pub(super) async fn kills(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
@@ -124,12 +227,9 @@ pub(super) async fn webhook(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     paused.annotations = vec!["weft.dev/paused: \"true\"".to_owned()];
     let mesh = Mesh::start(&bench.weft, &(yaml(&[paused]) + HOOK)).await?;
     let shape = load(&mesh.events, Pace::Closed, Until::Elapsed(bench.span() / 2));
-    let plain = Load { size: HOOK_SIZE, ..shape.clone() };
-    let signed = Load {
-        path: "/sources/default/hook".to_owned(),
-        signed_with: Some(SECRET),
-        ..plain.clone()
-    };
+    let plain = Load { size: HOOK_SIZE, what: What::SignedEvents(SECRET), ..shape };
+    let path = "/sources/default/hook".to_owned();
+    let signed = Load { path, what: What::Hooks(SECRET), ..plain.clone() };
     let mut ratios = Vec::new();
     for _ in 0..3 {
         let before = plain.run(&ids, &oracle).await?.rate;
