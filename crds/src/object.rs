@@ -313,14 +313,19 @@ fn decode_once<T: DeserializeOwned>(
     unknown: &mut Vec<String>,
 ) -> Result<T, WrongType> {
     let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(Strict(value), &mut track);
-    let read = serde_ignored::deserialize(tracked, |path| {
+    let mut ignored = |path: serde_ignored::Path<'_>| {
         let path = ignored_path(&path);
         // What a server wrote may be newer than this program.
         if !path.starts_with("status.") && unknown.len() < MAX_UNKNOWN {
             unknown.push(path);
         }
-    });
+    };
+    let tracked = serde_path_to_error::Deserializer::new(Strict(value), &mut track);
+    let watched = serde_ignored::Deserializer::new(tracked, &mut ignored);
+    // Three readers in each other for every field of every kind would be a tenth of the program: here they are compiled once.
+    let mut erased = <dyn erased_serde::Deserializer<'_>>::erase(watched);
+    let read = erased_serde::deserialize(&mut erased);
+    drop(erased);
     read.map_err(|error| {
         let place = track.path();
         let (path, found) = tracked_path(&place, value);
