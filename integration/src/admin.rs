@@ -21,7 +21,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::respond::Refusal;
-use crate::view::{self, Page};
+use crate::parking;
+use crate::view::{self, Page, SourceLetter};
 
 mod explain;
 mod respond;
@@ -36,6 +37,8 @@ const PAGE: usize = 32;
 pub struct Admin {
     /// The store, as people see it.
     pub store: Arc<dyn Inspect>,
+    /// What sources parked.
+    pub parking: Arc<parking::Files>,
     /// The resources, if they are kept here.
     pub resources: Option<Arc<Resources>>,
     /// The triggers in force, for verdicts.
@@ -65,6 +68,7 @@ impl Admin {
             .route("/weft/v1/brokers", get(brokers))
             .route("/weft/v1/triggers", get(triggers))
             .route("/weft/v1/parked", get(parked))
+            .route("/weft/v1/parked/sources", get(parked_by_sources))
             .route("/weft/v1/parked/redrive", post(redrive))
             .route("/weft/v1/parked/purge", post(purge))
             .route("/weft/v1/replay", post(replay))
@@ -169,6 +173,23 @@ async fn parked(
     Ok(respond::json(&Page { items: letters.iter().map(view::Letter::from).collect(), next }))
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourcesQuery {
+    #[serde(default)]
+    after: String,
+}
+
+async fn parked_by_sources(
+    State(admin): State<Admin>,
+    Query(query): Query<SourcesQuery>,
+) -> Result<Response, Refusal> {
+    let page = tokio::task::spawn_blocking(move || admin.parking.page(&query.after, PAGE));
+    let page = page.await.map_err(|error| Refusal::Failed(error.to_string()))?;
+    let items: Vec<SourceLetter> = page.map_err(|error| Refusal::Failed(error.to_string()))?;
+    Ok(respond::json(&items))
+}
+
 async fn redrive(
     State(admin): State<Admin>,
     Query(query): Query<ParkedQuery>,
@@ -250,6 +271,7 @@ mod tests {
         let store = EmbeddedStore::open(&dir.path().join("data"), EmbeddedOptions::default());
         let admin = Admin {
             store: store.unwrap(),
+            parking: Arc::new(parking::Files::below(dir.path())),
             resources: Some(resources.clone()),
             snapshot: Arc::default(),
             registry: Arc::default(),

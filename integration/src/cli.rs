@@ -370,8 +370,9 @@ pub enum ParkedCommand {
     /// List parked letters, oldest first
     #[command(after_help = "Examples:
   weft parked list
-  weft parked list --trigger default/orders -o json")]
-    List(ParkedArgs),
+  weft parked list --trigger default/orders -o json
+  weft parked list --sources")]
+    List(ParkedListArgs),
     /// Show one parked letter whole: the event, and why it was parked
     #[command(after_help = "Examples:
   weft parked show --id order-7
@@ -387,6 +388,17 @@ pub enum ParkedCommand {
   weft parked purge --id order-7
   weft parked purge --all")]
     Purge(ParkedArgs),
+}
+
+/// `weft parked list`.
+#[derive(Debug, Args)]
+pub struct ParkedListArgs {
+    /// Which letters
+    #[command(flatten)]
+    pub letters: ParkedArgs,
+    /// In their place the events of sources that their sink refuses for good
+    #[arg(long, conflicts_with_all = ["trigger", "id", "offset", "all"])]
+    pub sources: bool,
 }
 
 /// Which parked letters.

@@ -5,24 +5,66 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use broker_event::{Event, json};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sources::ParkingLot;
 
 use crate::clock;
+use crate::view::SourceLetter;
 
 /// So many events of one source are kept; of more, something is wrong that a person has to look at, and the source waits.
 const MAX_EVENTS: usize = 1000;
+
+/// How the files of events are called; one that is being written is called otherwise.
+const KEPT: &str = ".json";
 
 /// A directory with a directory a source.
 #[derive(Debug)]
 pub struct Files(PathBuf);
 
 impl Files {
-    /// Uses `dir`; it is made with the first event.
+    /// Uses `parked` in the data directory; it is made with the first event.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self(dir)
+    pub fn below(data: &Path) -> Self {
+        Self(data.join("parked"))
+    }
+
+    /// At most `most` of what is kept, in order of source and file, after the file `after`.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. What is not an event, or went meanwhile, is passed over.
+    pub fn page(&self, after: &str, most: usize) -> io::Result<Vec<SourceLetter>> {
+        let mut files = Vec::new();
+        for place in entries(&self.0)? {
+            for file in entries(&self.0.join(&place))? {
+                let path = format!("{place}/{file}");
+                if file.ends_with(KEPT) && path.as_str() > after {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        let letters = files.into_iter().filter_map(|file| {
+            let letter: SourceLetter =
+                serde_json::from_slice(&fs::read(self.0.join(&file)).ok()?).ok()?;
+            Some(SourceLetter { file, ..letter })
+        });
+        Ok(letters.take(most).collect())
+    }
+}
+
+/// The names in a directory; none in one that is not there.
+fn entries(dir: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -44,8 +86,13 @@ impl ParkingLot for Files {
             return Err(io::Error::new(io::ErrorKind::StorageFull, full));
         }
         let event = String::from_utf8(json::write(event)).map_err(io::Error::other)?;
-        let event = RawValue::from_string(event)?;
-        let letter = json!({"source": place, "time": time(), "reason": reason, "event": event});
+        let letter = SourceLetter {
+            source: place.to_owned(),
+            time: time(),
+            reason: reason.to_owned(),
+            event: RawValue::from_string(event)?,
+            file: String::new(),
+        };
         let staged = path.with_extension("new");
         let mut file = File::create(&staged)?;
         file.write_all(&serde_json::to_vec(&letter)?)?;
@@ -60,7 +107,7 @@ fn name(event: &Event) -> String {
     let hash =
         Sha256::new().chain_update(event.source()).chain_update("\n").chain_update(event.id());
     let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}.json")
+    format!("{hex}{KEPT}")
 }
 
 fn time() -> String {
@@ -74,7 +121,7 @@ fn sync(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use broker_event::EventBuilder;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -89,7 +136,7 @@ mod tests {
     #[test]
     fn an_event_is_kept_once_with_the_reason() {
         let dir = tempfile::TempDir::new().unwrap();
-        let files = Files::new(dir.path().join("parked"));
+        let files = Files::below(dir.path());
         for reason in ["too large", "still too large"] {
             files.park("KafkaSource/default/orders", &event("1"), reason).unwrap();
         }
@@ -104,12 +151,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_told_page_by_page() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = Files::below(dir.path());
+        assert!(files.page("", 10).unwrap().is_empty());
+        for (place, id) in [("A/b/c", "1"), ("A/b/c", "2"), ("Z/b/c", "3")] {
+            files.park(place, &event(id), "x").unwrap();
+        }
+        File::create(dir.path().join("parked/A,b,c/half.new")).unwrap();
+        File::create(dir.path().join("parked/A,b,c/other.json")).unwrap();
+        let first = files.page("", 2).unwrap();
+        let rest = files.page(&first[1].file, 2).unwrap();
+        let sources: Vec<_> = first.iter().chain(&rest).map(|one| one.source.as_str()).collect();
+        assert_eq!(sources, ["A/b/c", "A/b/c", "Z/b/c"]);
+        assert!(files.page(&rest[0].file, 2).unwrap().is_empty());
+    }
+
+    #[test]
     fn a_full_place_takes_no_more_but_what_it_has() {
         let dir = tempfile::TempDir::new().unwrap();
-        let files = Files::new(dir.path().to_owned());
+        let files = Files::below(dir.path());
         files.park("A/b/c", &event("0"), "x").unwrap();
         for number in 1..MAX_EVENTS {
-            File::create(dir.path().join("A,b,c").join(number.to_string())).unwrap();
+            File::create(dir.path().join("parked/A,b,c").join(number.to_string())).unwrap();
         }
         let full = files.park("A/b/c", &event("1"), "x").unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);

@@ -178,6 +178,22 @@ impl From<&Outcome> for Attempt {
     }
 }
 
+/// An event of a source that no sink takes; also the content of its file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SourceLetter {
+    /// The source, `kind/namespace/name`.
+    pub source: String,
+    /// When it was parked, RFC 3339.
+    pub time: String,
+    /// Why the sink refused it.
+    pub reason: String,
+    /// The event.
+    pub event: Box<RawValue>,
+    /// Its file, below `parked` of the data directory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file: String,
+}
+
 /// A parked letter.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Letter {

@@ -128,6 +128,7 @@ pub async fn run(
     let ready = CancellationToken::new();
     let admin = Admin {
         store: store.clone(),
+        parking: Arc::new(parking::Files::below(&settings.data)),
         resources: resources.kept(),
         snapshot: mesh.snapshot.clone(),
         registry: Arc::new(registry),
@@ -195,7 +196,7 @@ impl Mesh {
         let ports = Ports {
             emit: Arc::new(emit::Mesh::new(port.clone())),
             checkpoints: Arc::new(files),
-            parking: Arc::new(parking::Files::new(settings.data.join("parked"))),
+            parking: Arc::new(parking::Files::below(&settings.data)),
             hooks: hooks.clone(),
             public_url: settings.public_url.as_ref().map_or(events, Url::as_str).into(),
             clock: Clock::system(),

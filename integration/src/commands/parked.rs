@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::cli::{Output, ParkedArgs, ParkedCommand};
 use crate::client::{self, Client, Listener};
 use crate::output::{self, or_dash};
-use crate::view::{self, Letter, Page};
+use crate::view::{self, Letter, Page, SourceLetter};
 
 pub(super) async fn run(command: ParkedCommand, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
-        ParkedCommand::List(args) => list(&args, out).await,
+        ParkedCommand::List(args) if args.sources => of_sources(&args.letters, out).await,
+        ParkedCommand::List(args) => list(&args.letters, out).await,
         ParkedCommand::Show(args) => show(&args, out).await,
         ParkedCommand::Redrive(args) => change(&args, "redrive", "redriven", out).await,
         ParkedCommand::Purge(args) => change(&args, "purge", "purged", out).await,
@@ -65,6 +66,34 @@ async fn list(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let header = ["OFFSET", "TRIGGER", "TYPE", "ID", "ATTEMPTS", "STATUS", "PARKED AT", "WHY"];
     output::table(out, &header, rows, "nothing is parked")
+}
+
+/// Lists what sources parked.
+async fn of_sources(args: &ParkedArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let client = Client::find(&args.mesh, Listener::Api)?;
+    let (mut rows, mut after) = (Vec::new(), String::new());
+    loop {
+        let query = [("after", after)];
+        let answer = client.ask(Method::GET, "/weft/v1/parked/sources", &query).await?;
+        let page: Vec<SourceLetter> = client::parse(&answer)?;
+        let Some(last) = page.last() else { break };
+        after = last.file.clone();
+        for letter in page {
+            if args.output == Output::Json {
+                output::json(out, &letter)?;
+                continue;
+            }
+            let SourceLetter { source, time, reason, event, file } = letter;
+            let event = view::event(&event)?;
+            let (ty, id) = (event.ty().to_owned(), event.id().to_owned());
+            rows.push(vec![source, ty, id, time, file, reason]);
+        }
+    }
+    if args.output == Output::Json {
+        return Ok(());
+    }
+    let header = ["SOURCE", "TYPE", "ID", "PARKED AT", "FILE", "WHY"];
+    output::table(out, &header, rows, "no source has parked anything")
 }
 
 fn row(letter: &Letter) -> anyhow::Result<Vec<String>> {

@@ -177,6 +177,8 @@ async fn a_payload_is_taken_up_to_what_the_store_takes_and_parked_beyond() {
     assert_eq!(answer.status, 202, "{}", answer.body);
     let parked = mesh.data().join("parked/GitHubSource,default,shop");
     assert_eq!(std::fs::read_dir(parked).expect("it is parked").count(), 1);
+    let listed = mesh.weft_ok(&["parked", "list", "--sources"]).await;
+    assert!(listed.contains("GitHubSource/default/shop") && listed.contains("d-2"), "{listed}");
     assert_eq!(subscriber.wait(1).await[0].body.as_ref(), large);
 }
 
