@@ -39,6 +39,8 @@ pub const DEPLOYED: &str = "Deployed";
 pub const SECRETS_PROVIDED: &str = "SecretsProvided";
 /// Of a GitHub source: GitHub knows where to send to.
 pub const WEBHOOK_CONFIGURED: &str = "WebhookConfigured";
+/// Of an API server source: its service account may watch what it is to watch.
+pub const SUFFICIENT_PERMISSIONS: &str = "SufficientPermissions";
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

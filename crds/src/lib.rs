@@ -20,6 +20,7 @@ pub mod destination;
 pub mod event;
 pub mod field_error;
 pub mod iso_duration;
+pub mod label_selector;
 pub mod lease;
 pub mod manifest;
 pub mod meta;

@@ -86,7 +86,7 @@ pub trait SourceSpec:
 pub struct Fact {
     /// Its name in JSON.
     pub name: &'static str,
-    /// `string`, `integer` or `boolean`.
+    /// `string`, `integer`, `boolean`, or `array`, which is one of strings.
     pub kind: &'static str,
     /// What it means, for `kubectl explain`; a sentence.
     pub description: &'static str,

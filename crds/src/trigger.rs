@@ -281,7 +281,7 @@ impl TriggerSpec {
         if let Some(filter) = &self.filter {
             errors.also(validate_names(&filter.attributes).via("attributes").via("filter"));
         }
-        errors.also(validate_list(&self.filters, cesql).via("filters"));
+        errors.also(validate_filters(&self.filters, cesql).via("filters"));
         errors.also(self.subscriber.validate(None).via("subscriber"));
         if let Some(delivery) = &self.delivery {
             errors.also(delivery.validate(None).via("delivery"));
@@ -299,7 +299,9 @@ fn validate_names(attributes: &BTreeMap<String, String>) -> FieldErrors {
     errors
 }
 
-fn validate_list(filters: &[SubscriptionsApiFilter], cesql: CesqlCheck<'_>) -> FieldErrors {
+/// What is wrong with a list of filters, all of which must match. Paths are relative to the list.
+#[must_use]
+pub fn validate_filters(filters: &[SubscriptionsApiFilter], cesql: CesqlCheck<'_>) -> FieldErrors {
     let mut errors = FieldErrors::new();
     for (index, filter) in filters.iter().enumerate() {
         errors.also(filter.validate(cesql).via_index(index));
@@ -320,7 +322,7 @@ impl SubscriptionsApiFilter {
         for (list, dialect) in lists {
             match list {
                 Some(list) if list.is_empty() => errors.push(empty(dialect)),
-                Some(list) => errors.also(validate_list(list, cesql).via(dialect)),
+                Some(list) => errors.also(validate_filters(list, cesql).via(dialect)),
                 None => {}
             }
         }

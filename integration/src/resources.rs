@@ -10,6 +10,8 @@ use crds::manifest::{File, Located, MAX_FILE_BYTES};
 use crds::object::Rules;
 use crds::ping_defaults::PingDefaults;
 use crds::resource::Catalog;
+use crds::trigger::SubscriptionsApiFilter;
+use sources::apiserver::Filter;
 
 pub mod apply;
 pub mod follow;
@@ -82,6 +84,12 @@ pub(crate) fn check_cesql(text: &str) -> Result<(), String> {
     let expression =
         dispatcher::filter::cesql::Expression::parse(text).map_err(|error| error.to_string())?;
     expression.check().map_err(|error| error.to_string())
+}
+
+/// Makes the filter that a source has in its spec.
+pub(crate) fn compile_filters(filters: &[SubscriptionsApiFilter]) -> Result<Filter, String> {
+    let filter = crds_controller::filters(filters)?;
+    Ok(Box::new(move |event| filter.matches(event)))
 }
 
 /// The files that `paths` mean: directories stand for their YAML and JSON files, sorted, without descending.

@@ -14,6 +14,7 @@ use broker::store::Store;
 use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use dispatcher::{Dispatcher, DispatcherConfig};
 use prometheus_client::registry::Registry;
+use sources::apiserver::Api;
 use sources::{Clock, Hooks, Ports, Runner};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -123,8 +124,10 @@ pub async fn run(
     let address = reachable(listeners.api.local_addr()?);
     let access = Access::open(&settings.data, address)?;
     let resources = Resources::open(&settings, &access).await?;
-    let mesh = Arc::new(Mesh::assemble(&settings, &store, &mut registry, &endpoints.events)?);
     let tasks = TaskTracker::new();
+    let client = resources.serve(&stop, &tasks);
+    let api = resources.watched(&client);
+    let mesh = Arc::new(Mesh::assemble(&settings, &store, &mut registry, &endpoints.events, api)?);
     let ready = CancellationToken::new();
     let admin = Admin {
         store: store.clone(),
@@ -137,7 +140,6 @@ pub async fn run(
     };
     let router = resources.router(admin.router());
     mesh.listen(listeners, (router, access.tls()), &stop, &tasks);
-    let client = resources.serve(&stop, &tasks);
     files.declare(&client).await?;
     let plane = Plane::new(mesh.clone());
     if control::reconcile(client.clone(), &settings, &endpoints.events, plane, (&stop, &tasks))
@@ -181,6 +183,7 @@ impl Mesh {
         store: &Arc<EmbeddedStore>,
         registry: &mut Registry,
         events: &str,
+        api: Api,
     ) -> anyhow::Result<Self> {
         let port: Arc<dyn Store> = store.clone();
         store.metrics().register(registry);
@@ -200,6 +203,7 @@ impl Mesh {
             hooks: hooks.clone(),
             public_url: settings.public_url.as_ref().map_or(events, Url::as_str).into(),
             clock: Clock::system(),
+            api: Some(api),
             metrics,
         };
         let ingress = broker::ingress::IngressConfig { max_body: settings.max_event_bytes };

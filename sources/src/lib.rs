@@ -42,6 +42,7 @@ pub use status::{Condition, Key, Reporter, State, Status};
 pub use webhook::{Accepted, Hook, HookTaken, Hooks, Registration, Request};
 
 // The list of kinds. A new one is its file, its lines here, and a directory of `examples/`.
+pub mod apiserver;
 pub mod ceph;
 pub mod couchdb;
 pub mod github;
@@ -54,6 +55,7 @@ pub mod rabbitmq;
 pub mod redis;
 
 kinds::sources! {
+    apiserver::ApiServerSource,
     ceph::CephSource,
     couchdb::CouchDbSource,
     github::GitHubSource,

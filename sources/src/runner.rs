@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::apiserver::Api;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::Clock;
 use crate::emit::{Emit, Emitter, Overrides, Sink};
@@ -73,6 +74,8 @@ pub struct Ports {
     pub public_url: Arc<str>,
     /// Tells the time.
     pub clock: Clock,
+    /// The API server that has the resources, where there is one to watch.
+    pub api: Option<Api>,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -294,6 +297,7 @@ impl Inner {
             hooks: self.ports.hooks.clone(),
             url: format!("{public}/sources/{}/{}", key.namespace, key.name).into(),
             clock: self.ports.clock.clone(),
+            api: self.ports.api.clone(),
             parking: Parking::new(Arc::clone(&self.ports.parking), &place(key)),
             metrics,
         }

@@ -11,6 +11,7 @@ use crds::source::SourceSpec;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::apiserver::Api;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::emit::{EmitError, Emitter};
@@ -71,6 +72,8 @@ pub struct About {
     pub labels: BTreeMap<String, String>,
     /// Its annotations under `weft.dev/`.
     pub annotations: BTreeMap<String, String>,
+    /// The URL of the API server that has the resource.
+    pub api_url: Arc<str>,
 }
 
 impl About {
@@ -102,6 +105,8 @@ pub struct Context {
     pub url: Arc<str>,
     /// The time.
     pub clock: Clock,
+    /// The API server that has the resource, where there is one to watch.
+    pub api: Option<Api>,
     pub(crate) parking: Parking,
     pub(crate) metrics: SourceMetrics,
 }
@@ -220,6 +225,7 @@ pub(crate) mod fake {
     use tokio_util::sync::CancellationToken;
 
     use super::{About, Context};
+    use crate::apiserver::Api;
     use crate::checkpoint::{Checkpoint, fake as checkpoint};
     use crate::clock::Clock;
     use crate::emit::Overrides;
@@ -240,6 +246,7 @@ pub(crate) mod fake {
         pub(crate) parked: Arc<parking::InMemory>,
         pub(crate) hooks: Hooks,
         pub(crate) clock: Clock,
+        pub(crate) api: Option<Api>,
     }
 
     impl World {
@@ -253,6 +260,7 @@ pub(crate) mod fake {
                 parked: Arc::default(),
                 hooks: Hooks::new(Metrics::default()),
                 clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
+                api: None,
             }
         }
 
@@ -270,6 +278,7 @@ pub(crate) mod fake {
                 hooks: self.hooks.clone(),
                 url: "http://mesh.example/sources/default/one".into(),
                 clock: self.clock.clone(),
+                api: self.api.clone(),
                 parking: Parking::new(self.parked.clone(), &place),
                 metrics: Metrics::default().of(&status::key(kind)),
             };
@@ -283,6 +292,7 @@ pub(crate) mod fake {
             namespace: "default".into(),
             name: "one".into(),
             uid: "5ca1ab1e-0000-4000-8000-000000000001".into(),
+            api_url: "https://api.example:6443".into(),
             ..About::default()
         }
     }

@@ -1,4 +1,4 @@
-//! A Trigger's filters as the dispatcher evaluates them.
+//! The filters of Triggers and sources as the dispatcher evaluates them.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,21 @@ const MAX_DEPTH: usize = 32;
 /// A sentence about the element that cannot be evaluated, which admission would have refused.
 pub fn filter(trigger: &Trigger) -> Result<Filter, String> {
     if !trigger.spec.filters.is_empty() {
-        return Ok(Filter::All(list(&trigger.spec.filters, 0)?));
+        return filters(&trigger.spec.filters);
     }
     let attributes = trigger.spec.filter.as_ref().map(|filter| pairs(&filter.attributes));
     match attributes {
         Some(attributes) if !attributes.is_empty() => Ok(Filter::Attributes(attributes)),
         _ => Ok(Filter::All(Vec::new())),
     }
+}
+
+/// The filter that a list of filters makes: all of them must match.
+///
+/// # Errors
+/// A sentence about the element that cannot be evaluated, which admission would have refused.
+pub fn filters(filters: &[SubscriptionsApiFilter]) -> Result<Filter, String> {
+    list(filters, 0).map(Filter::All)
 }
 
 fn list(filters: &[SubscriptionsApiFilter], depth: usize) -> Result<Vec<Filter>, String> {

@@ -31,7 +31,7 @@ mod world;
 mod write;
 
 pub use controller::{Applied, Controller, DataPlane, Published};
-pub use filter::filter;
+pub use filter::{filter, filters};
 pub use notice::Notice;
 pub use plan::{Config, FINALIZER, InForce, Plan};
 pub use world::{Refused, World};

@@ -47,16 +47,20 @@ pub struct Config {
     pub public_url: Option<String>,
     /// The DNS domain of the cluster, in which core Services have their names.
     pub cluster_domain: String,
+    /// The URL of the API server that has the resources, which a source that watches it gives its events as their `source`.
+    pub api_url: String,
 }
 
 impl Config {
-    /// Those of a mesh whose events listener has that base URL, in a cluster with the usual domain.
+    /// Those of a mesh whose events listener has that base URL, in a cluster with the usual domain, whose API server is called
+    /// by the name that it has in every cluster.
     #[must_use]
     pub fn new(events_url: impl Into<String>) -> Self {
         Self {
             events_url: events_url.into(),
             public_url: None,
             cluster_domain: "cluster.local".to_owned(),
+            api_url: "https://kubernetes.default.svc".to_owned(),
         }
     }
 }

@@ -130,7 +130,11 @@ pub(crate) fn source<S: SourceSpec>() -> Value {
 }
 
 fn described_fact(fact: &Fact) -> Value {
-    json!({ "type": fact.kind, "description": fact.description })
+    let mut schema = json!({ "type": fact.kind, "description": fact.description });
+    if let (Value::Object(schema), "array") = (&mut schema, fact.kind) {
+        schema.insert("items".to_owned(), json!({ "type": "string" }));
+    }
+    schema
 }
 
 fn properties(schema: &mut Value) -> Option<&mut Map<String, Value>> {

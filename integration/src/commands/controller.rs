@@ -25,8 +25,9 @@ pub(super) async fn run(args: ControllerArgs, out: &mut dyn Write) -> anyhow::Re
             "no cluster is known: name a kubeconfig with --kubeconfig FILE or KUBECONFIG",
         )?,
     };
+    let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let client = kube::Client::try_from(config).context("make a client")?;
-    let cluster =
-        Cluster { client, events_url: args.events_url, lease_namespace: args.lease_namespace };
-    up::start(args.run, Control::Cluster(cluster), out).await
+    let (events_url, lease_namespace) = (args.events_url, args.lease_namespace);
+    let cluster = Cluster { client, url, events_url, lease_namespace };
+    up::start(args.run, Control::Cluster(Box::new(cluster)), out).await
 }

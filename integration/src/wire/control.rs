@@ -11,6 +11,7 @@ use crds_apiserver::server::{ApiServer, Checks, Config, Limits};
 use crds_apiserver::store::{Options, Store};
 use crds_controller::{Controller, DataPlane, leader};
 use kube::Client;
+use sources::apiserver::Api;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,7 +43,7 @@ pub enum Control {
         files: Vec<PathBuf>,
     },
     /// In a cluster.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// A cluster, and how it sees the mesh.
@@ -50,6 +51,8 @@ pub enum Control {
 pub struct Cluster {
     /// Its API.
     pub client: Client,
+    /// URL of that.
+    pub url: String,
     /// URL under which it reaches the events listener; the listener's own if there is none.
     pub events_url: Option<Url>,
     /// Namespace of the Lease by which one of several works.
@@ -59,6 +62,7 @@ pub struct Cluster {
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster")
+            .field("url", &self.url)
             .field("events_url", &self.events_url)
             .field("lease_namespace", &self.lease_namespace)
             .finish_non_exhaustive()
@@ -117,6 +121,15 @@ impl Resources {
         tasks.spawn(server.clone().run(stop.clone()));
         let body = |request: http::Request<kube::client::Body>| request.map(axum::body::Body::new);
         Client::new(server.local().map_request(body), "default")
+    }
+
+    /// The API as sources watch it, through that client.
+    pub(super) fn watched(&self, client: &Client) -> Api {
+        let client = client.clone();
+        match self {
+            Self::Embedded { .. } => Api::embedded(client, resources::compile_filters),
+            Self::Cluster(_) => Api::of_cluster(client, resources::compile_filters),
+        }
     }
 
     /// Tells clients how they reach the resources.
@@ -206,7 +219,8 @@ pub(super) async fn reconcile(
         }
         Control::Cluster(cluster) => {
             let url = cluster.events_url.as_ref().map_or(listener, Url::as_str);
-            let controller = Controller::new(client.clone(), config(url), plane);
+            let config = crds_controller::Config { api_url: cluster.url.clone(), ..config(url) };
+            let controller = Controller::new(client.clone(), config, plane);
             let lease = leader::Config {
                 namespace: cluster.lease_namespace.clone(),
                 name: LEASE.to_owned(),

@@ -1,5 +1,7 @@
 //! The mesh with the resources of a real Kubernetes API server.
 
+mod apiserver;
+
 use std::process::Stdio;
 
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};

@@ -124,11 +124,22 @@ fn dependencies_point_the_way_the_design_says() {
             assert!(!depends || *other == name || may.contains(other), "{name} depends on {other}");
         }
         let kubernetes = text.contains("\nkube") || text.contains("k8s-openapi");
-        let may = ["crds-controller", "integration"].contains(&name.as_str());
+        let may = ["crds-controller", "integration", "sources"].contains(&name.as_str());
         assert!(may || !kubernetes, "{name} reaches for Kubernetes");
         let anyhow = text.contains("anyhow") && !name.starts_with("integration");
         assert!(!anyhow, "{name} uses anyhow");
     }
+}
+
+#[test]
+fn of_the_sources_only_that_of_the_api_server_knows_kubernetes() {
+    let elsewhere = |path: &str, text: &str| {
+        path.starts_with("sources/")
+            && path != "sources/src/apiserver.rs"
+            && !path.starts_with("sources/src/apiserver/")
+            && ["kube::", "k8s_openapi::"].iter().any(|package| text.contains(package))
+    };
+    none(&offenders(elsewhere), "reaches for Kubernetes");
 }
 
 #[test]

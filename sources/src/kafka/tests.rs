@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use crds::meta::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -40,8 +38,7 @@ fn about() -> About {
         namespace: "shop".into(),
         name: "orders".into(),
         uid: "1-2-3".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        ..About::default()
     }
 }
 

@@ -47,6 +47,7 @@ fn world() -> World {
         public_url: "http://mesh.example/".into(),
         hooks: hooks.clone(),
         clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
+        api: None,
         metrics,
     });
     World { runner, recorder, checkpoints, hooks }

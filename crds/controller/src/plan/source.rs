@@ -57,7 +57,7 @@ impl Planner<'_> {
     ) {
         let metadata = &held.object.metadata;
         let key = key(kind.name, metadata);
-        let about = Arc::new(about(metadata));
+        let about = Arc::new(about(metadata, &self.config.api_url));
         if !is_alive(held) {
             return self.dying(key, &about, name, held);
         }
@@ -281,7 +281,7 @@ fn nowhere() -> (Sink, Overrides) {
 }
 
 /// What a source is told of its resource beside the spec.
-fn about(metadata: &ObjectMeta) -> About {
+fn about(metadata: &ObjectMeta, api_url: &str) -> About {
     let ours = |(key, _): &(&String, &String)| {
         key.starts_with(crds::annotation::PREFIX) && *key != crds::annotation::FILE
     };
@@ -292,5 +292,6 @@ fn about(metadata: &ObjectMeta) -> About {
         uid: metadata.uid.as_str().into(),
         labels: metadata.labels.clone(),
         annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        api_url: api_url.into(),
     }
 }
