@@ -15,7 +15,7 @@ pub const READY: &str = "Ready";
 pub const INGRESS_READY: &str = "IngressReady";
 /// Of a Broker: its Triggers are served.
 pub const FILTER_READY: &str = "FilterReady";
-/// Of a Broker: its address is known.
+/// Of a Broker or a sink: its address is known.
 pub const ADDRESSABLE: &str = "Addressable";
 /// Of a Broker: who may send to it is settled.
 pub const EVENT_POLICIES_READY: &str = "EventPoliciesReady";

@@ -3,8 +3,8 @@
 //! The kinds, their defaults and the wording of their refusals are Knative's, so that manifests and habits carry over.
 //! What is Weft's own is an annotation under `weft.dev/`. Nothing here talks to anything: every function is pure.
 //!
-//! Kinds of sources are declared elsewhere: [`source`] has what all of them share, and a [`resource::Catalog`] joins them
-//! with the kinds of this crate.
+//! Kinds of sources and sinks are declared elsewhere: [`source`] and [`sink`] have what all of them share, and a
+//! [`resource::Catalog`] joins them with the kinds of this crate.
 
 pub mod admission;
 pub mod annotation;
@@ -33,6 +33,7 @@ pub mod resource;
 pub mod secret;
 pub mod secret_ref;
 pub mod service_account;
+pub mod sink;
 pub mod source;
 pub mod trigger;
 

@@ -15,8 +15,16 @@ use crate::custom_resource_definition;
 pub use catalog::Catalog;
 pub use yaml::yaml;
 
-pub(crate) use knative::{EVENTING_SOURCE, INSTALL, PART, SOURCE};
+pub(crate) use knative::{ADDRESSABLE, EVENTING_SOURCE, INSTALL, PART, SOURCE};
 
+/// The column of the address.
+pub const URL: Column = Column {
+    name: "URL",
+    kind: "string",
+    path: ".status.address.url",
+    priority: 0,
+    description: "Where events are posted to.",
+};
 /// The column of an object's age.
 pub const AGE: Column = Column {
     name: "Age",

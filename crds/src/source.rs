@@ -184,7 +184,7 @@ pub fn schema<S: SourceSpec>() -> Value {
     resource::schema::source::<S>()
 }
 
-/// What is the same in the schemas of all kinds of sources.
+/// What is the same in the schemas of all kinds of sources and sinks.
 #[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only described")]
@@ -195,7 +195,7 @@ pub(crate) struct Outline {
     kind: String,
     /// Name, labels, annotations.
     metadata: ObjectMeta,
-    /// What is wanted of the source.
+    /// What is wanted of it.
     spec: (),
     /// What the controller says about it; this may be a moment behind.
     status: Option<Status>,

@@ -13,12 +13,16 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use sources::Hooks;
+use sources::sinks::Sinks;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Where web hooks are received: `/sources/{namespace}/{name}`.
 const HOOKS: &str = "/sources/";
+
+/// Where sinks take events: `/sinks/{namespace}/{name}`.
+const SINKS: &str = "/sinks/";
 
 /// What the events listener answers with.
 #[derive(Clone, Debug)]
@@ -27,19 +31,30 @@ pub struct Events {
     pub ingress: Arc<Ingress>,
     /// Takes web hooks.
     pub hooks: Hooks,
+    /// Takes events for sinks.
+    pub sinks: Sinks,
 }
 
 impl Events {
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let hook = request.uri().path().strip_prefix(HOOKS).and_then(|rest| rest.split_once('/'));
-        match hook.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())) {
-            Some((namespace, name)) => self.hooks.serve(&namespace, &name, request).await,
-            None => self.ingress.handle(request).await,
+        if let Some((namespace, name)) = below(HOOKS, &request) {
+            self.hooks.serve(&namespace, &name, request).await
+        } else if let Some((namespace, name)) = below(SINKS, &request) {
+            self.sinks.serve(&namespace, &name, request).await
+        } else {
+            self.ingress.handle(request).await
         }
     }
 }
 
-/// Serves events and web hooks until `stop`, then finishes the requests under way.
+/// The namespace and the name that follow `prefix` in the path.
+fn below(prefix: &str, request: &Request<Incoming>) -> Option<(String, String)> {
+    let (namespace, name) = request.uri().path().strip_prefix(prefix)?.split_once('/')?;
+    // Without a name it may be the broker of a namespace that is called as the prefix is.
+    (!name.is_empty()).then(|| (namespace.to_owned(), name.to_owned()))
+}
+
+/// Serves events, web hooks and sinks until `stop`, then finishes the requests under way.
 pub async fn events(listener: TcpListener, events: Events, stop: CancellationToken) {
     let answer = move |request| events.clone().answer(request);
     server::serve(listener, None, answer, Limits::default(), stop).await;

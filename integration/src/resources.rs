@@ -17,7 +17,7 @@ pub mod apply;
 pub mod follow;
 
 /// Every kind of resource.
-pub static CATALOG: Catalog = Catalog::new(sources::RESOURCES);
+pub static CATALOG: Catalog = Catalog::new(sources::RESOURCES).and(sources::sinks::RESOURCES);
 
 /// Reads and checks every object of `paths`, in order.
 ///

@@ -15,6 +15,7 @@ use broker::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use dispatcher::{Dispatcher, DispatcherConfig};
 use prometheus_client::registry::Registry;
 use sources::apiserver::Api;
+use sources::sinks::{self, Sinks};
 use sources::{Clock, Hooks, Ports, Runner};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -171,6 +172,7 @@ struct Mesh {
     dispatcher: Dispatcher,
     sources: Runner,
     hooks: Hooks,
+    sinks: Sinks,
     ingress: Arc<broker::ingress::Ingress>,
     snapshot: Arc<ArcSwap<dispatcher::Snapshot>>,
     /// `namespace/name` of the sources that receive web hooks.
@@ -211,6 +213,7 @@ impl Mesh {
             dispatcher: Dispatcher::new(port.clone(), config, registry),
             sources: Runner::new(ports),
             hooks,
+            sinks: Sinks::new(settings.max_event_bytes, sinks::Metrics::register(registry)),
             ingress: Arc::new(broker::ingress::Ingress::new(port.clone(), ingress, registry)),
             snapshot: Arc::default(),
             hooked: Mutex::default(),
@@ -224,7 +227,11 @@ impl Mesh {
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) {
-        let events = Events { ingress: self.ingress.clone(), hooks: self.hooks.clone() };
+        let events = Events {
+            ingress: self.ingress.clone(),
+            hooks: self.hooks.clone(),
+            sinks: self.sinks.clone(),
+        };
         tasks.spawn(listen::events(listeners.events, events, stop.clone()));
         tasks.spawn(listen::gateway(listeners.gateway, stop.clone()));
         tasks.spawn(listen::api(listeners.api, tls, api, stop.clone()));
@@ -239,6 +246,8 @@ impl Mesh {
     ) -> anyhow::Result<()> {
         self.sources.stop().await;
         self.dispatcher.stop().await;
+        // What the dispatcher delivers goes through them too.
+        self.sinks.stop().await;
         tasks.close();
         tasks.wait().await;
         Endpoints::remove(&settings.data)?;

@@ -49,7 +49,7 @@ const KEY_TYPE: &str = "kafkasources.sources.knative.dev/key-type";
 const EVENT_TYPE: &str = "dev.knative.kafka.event";
 
 /// Kafka's own bound on the name of a topic: it is the name of a directory.
-const MAX_TOPIC: usize = 249;
+pub(crate) const MAX_TOPIC: usize = 249;
 
 /// More topics belong into more sources: the status names each, and a source starts by asking about one after the other.
 const MAX_TOPICS: usize = 100;
@@ -476,13 +476,13 @@ fn named(value: Option<&SecretValueFromSource>) -> bool {
 }
 
 /// Whether Kafka could have a topic of that name. A name that starts with `^` would be taken for a pattern.
-fn is_topic(name: &str) -> bool {
+pub(crate) fn is_topic(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_TOPIC).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(inner)
 }
 
 /// Whether that is a host and a port.
-fn is_server(text: &str) -> bool {
+pub(crate) fn is_server(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address,

@@ -1,4 +1,5 @@
-//! Sources: what happens in the world, as `CloudEvents`. One file a kind, one trait, one list.
+//! Sources: what happens in the world, as `CloudEvents`. One file a kind, one trait, one list. The other way round there are
+//! [`sinks`].
 //!
 //! A [`Source`] is run by the [`Runner`] and hands its events to an [`Emitter`], which returns only when they are
 //! durable; so a source acknowledges upstream on the next line and cannot do it earlier by accident.
@@ -7,6 +8,7 @@
 //! handed what is [`Wanted`], a port to emit through ([`Emit`]) and requests ([`Hooks::serve`]).
 
 mod backoff;
+mod body;
 mod checkpoint;
 mod clock;
 mod deliver;
@@ -53,6 +55,8 @@ pub mod ping;
 pub mod prometheus;
 pub mod rabbitmq;
 pub mod redis;
+
+pub mod sinks;
 
 kinds::sources! {
     apiserver::ApiServerSource,

@@ -1,11 +1,15 @@
 //! Events in messages: the bindings that Kafka, NATS and AMQP share but for the names of headers. Attributes are headers of
-//! the message (binary), or the whole event is its body (structured).
+//! the message (binary), or the whole event is its body (structured). Sources read what sinks write.
 
 use broker_event::{Event, EventBuilder, ReadError, SpecVersion, json};
 use bytes::Bytes;
 
+mod write;
+
+pub(crate) use write::{attributes, fingerprint, has_binary_mode, text};
+
 /// The media type of an event in JSON.
-const STRUCTURED: &str = "application/cloudevents+json";
+pub(crate) const STRUCTURED: &str = "application/cloudevents+json";
 /// The attribute that every event has, and other messages have not.
 const SPEC_VERSION: &str = "specversion";
 
@@ -53,6 +57,8 @@ impl Message<'_> {
                 "subject" => builder.subject(value),
                 "time" => builder.time(value),
                 "dataschema" => builder.data_schema(value),
+                // As version 0.3 has it.
+                "schemaurl" if version.trim() == "0.3" => builder.data_schema(value),
                 "datacontenttype" => builder.data_content_type(value),
                 _ => builder.extension(name, value.as_str()),
             };

@@ -138,8 +138,8 @@ impl SourceMetrics {
         self.emit_failures.inc();
     }
 
-    pub(crate) fn restarted(&self) {
-        self.restarts.inc();
+    pub(crate) fn restarts(&self) -> Counter {
+        self.restarts.clone()
     }
 
     pub(crate) fn missed(&self, ticks: u64) {

@@ -11,15 +11,17 @@ use crds::condition::CloudEventAttributes;
 use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
-mod address;
+pub(crate) mod address;
 mod consumer;
 mod event;
-mod link;
+pub(crate) mod link;
 mod pull;
 mod rescue;
 mod spec;
 mod subscription;
 
+/// What the sink shares: the way to servers.
+pub(crate) use spec::NatsSource as Way;
 pub use spec::{NatsAuth, NatsSource, NatsTls};
 
 use address::{Address, event_source};

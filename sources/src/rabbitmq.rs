@@ -11,12 +11,12 @@ use crds::condition::CloudEventAttributes;
 use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
-mod amqp;
+pub(crate) mod amqp;
 mod consume;
 mod event;
 mod prefetch;
-mod server;
-mod spec;
+pub(crate) mod server;
+pub(crate) mod spec;
 
 pub use spec::{
     ClusterReference, DeliveryOptions, LocalReference, RabbitmqSource, ResourcesConfig,

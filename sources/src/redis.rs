@@ -18,7 +18,7 @@ use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 mod address;
-mod connect;
+pub(crate) mod connect;
 mod entry;
 mod group;
 mod heir;
@@ -27,9 +27,12 @@ mod payload;
 mod position;
 mod reader;
 mod spec;
-mod trouble;
+pub(crate) mod trouble;
 
 pub use address::{Address, AddressError};
+pub(crate) use payload::DATA;
+/// What the sink shares: the way to a server and a stream.
+pub(crate) use spec::RedisStreamSource as Way;
 pub use spec::{DialOptions, MAX_CONSUMERS, PAYLOAD, PasswordReference, RedisStreamSource};
 
 use connect::Peer;

@@ -1,4 +1,4 @@
-//! The one match from what became of a web hook's request to the HTTP response.
+//! The one match from what became of a request to the HTTP response.
 
 use std::time::Duration;
 
@@ -33,6 +33,12 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// What it asks for is larger than the system behind takes.
+    #[error("{0}")]
+    Oversized(String),
+    /// The body is of a kind that is not read here.
+    #[error("{0}")]
+    MediaType(String),
     /// The body did not arrive in time.
     #[error("the body did not arrive within {0:?}")]
     TooSlow(Duration),
@@ -44,6 +50,9 @@ pub enum Refusal {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The system behind a sink will not have this event.
+    #[error("{0}")]
+    Unacceptable(String),
 }
 
 impl Refusal {
@@ -56,7 +65,10 @@ impl Refusal {
             | Self::NotFound(_)
             | Self::Malformed(_)
             | Self::Unauthorized(_)
-            | Self::TooLarge { .. } => false,
+            | Self::TooLarge { .. }
+            | Self::Oversized(_)
+            | Self::MediaType(_)
+            | Self::Unacceptable(_) => false,
         }
     }
 }
@@ -99,9 +111,11 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
         Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-        Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TooLarge { .. } | Refusal::Oversized(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
         Refusal::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Unacceptable(_) => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

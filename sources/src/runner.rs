@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::apiserver::Api;
+use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::Clock;
 use crate::emit::{Emit, Emitter, Overrides, Sink};
@@ -23,13 +24,17 @@ use crate::source::{About, Context, SourceError};
 use crate::status::{Board, Key, Status};
 use crate::webhook::Hooks;
 
-mod supervise;
+pub(crate) mod supervise;
 
 use supervise::{Supervised, supervise};
 
 /// The longest [`Runner::stop`] takes: sources are cut off after a second, and removing a checkpoint is one unlink.
 /// Only a source that blocks its thread needs longer, and waiting for it would help nobody.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Waits between starts: at once enough that a blip goes unnoticed, and a minute at most, so that a source which
+/// cannot work costs next to nothing and one whose upstream has come back is not idle for long.
+const RESTART: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 
 /// A source that should run.
 #[derive(Clone, Debug, PartialEq)]
@@ -232,10 +237,18 @@ impl Inner {
             // What does not run has no status; whoever has it wait knows why.
             self.board.remove(&key);
         }
-        let supervised = Supervised { key: key.clone(), context, previous, done: done.clone() };
+        let supervised = Supervised {
+            key: key.clone(),
+            stop: stop.clone(),
+            report: context.report.clone(),
+            restarts: context.metrics.restarts(),
+            restart: RESTART,
+            previous,
+            done: done.clone(),
+        };
         let (config, aim) = (wanted.config.clone(), wanted.aim);
-        let run = move |context: Context| -> supervise::Run {
-            let config = config.clone();
+        let run = move || -> supervise::Run {
+            let (config, context) = (config.clone(), context.clone());
             match aim {
                 Aim::Run => Box::pin(config.run(context)),
                 Aim::Wait => Box::pin(wait(context)),

@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::body::Bodies;
 use crate::metrics::Metrics;
 use crate::respond::{Refusal, respond};
 use crate::secret::Secret;
@@ -109,8 +110,7 @@ struct Inner {
     slots: ArcSwap<HashMap<String, Arc<Slot>>>,
     /// Held while `slots` is replaced.
     writing: Mutex<()>,
-    /// Counts bytes of bodies, up to [`MAX_HELD`].
-    memory: Arc<Semaphore>,
+    bodies: Bodies,
     /// Cancelled once the sources are known.
     known: CancellationToken,
     /// Cancelled when the mesh stops.
@@ -141,7 +141,7 @@ impl Hooks {
         Self(Arc::new(Inner {
             slots: ArcSwap::default(),
             writing: Mutex::new(()),
-            memory: Arc::new(Semaphore::new(MAX_HELD)),
+            bodies: Bodies::new(MAX_BODY, MAX_HELD, BODY_TIMEOUT),
             known: CancellationToken::new(),
             closed: CancellationToken::new(),
             metrics,
@@ -209,7 +209,7 @@ impl Hooks {
         let answer = async {
             let hook = self.find(namespace, name).await?;
             hook.admit(&parts.method, &parts.headers)?;
-            let (body, held) = self.read(body).await?;
+            let (body, held) = self.0.bodies.read(body).await?;
             let query = parts.uri.query().map(Secret::new);
             let request = Request { method: parts.method, query, headers: parts.headers, body };
             let outcome = ask(&*hook, request).await;
@@ -254,47 +254,6 @@ impl Hooks {
             return stopping();
         }
         self.0.closed.run_until_cancelled(found).await.unwrap_or_else(stopping)
-    }
-
-    /// Reads a body; the permit stands for its memory.
-    async fn read<B>(&self, body: B) -> Result<(Bytes, OwnedSemaphorePermit), Refusal>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        let too_large = || Refusal::TooLarge { limit: MAX_BODY };
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > MAX_BODY {
-            return Err(too_large());
-        }
-        let reading = async {
-            let mut body = std::pin::pin!(body);
-            let mut held = self.hold(0)?;
-            let mut bytes = BytesMut::new();
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| {
-                    let error: Box<dyn StdError + Send + Sync> = error.into();
-                    Refusal::Malformed(format!("the body broke off: {error}"))
-                })?;
-                let Ok(data) = frame.into_data() else { continue };
-                if bytes.len() + data.len() > MAX_BODY {
-                    return Err(too_large());
-                }
-                held.merge(self.hold(data.len())?);
-                bytes.extend_from_slice(&data);
-            }
-            Ok((bytes.freeze(), held))
-        };
-        timeout(BODY_TIMEOUT, reading).await.map_err(|_| Refusal::TooSlow(BODY_TIMEOUT))?
-    }
-
-    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let busy = || Refusal::Busy {
-            reason: "too many large requests at one time".to_owned(),
-            retry_after: RETRY_AFTER,
-        };
-        let bytes = u32::try_from(bytes).map_err(|_| busy())?;
-        Arc::clone(&self.0.memory).try_acquire_many_owned(bytes).map_err(|_| busy())
     }
 
     fn expect_path(&self, path: &str) -> Arc<Slot> {

@@ -5,7 +5,7 @@ mod cases;
 
 use crds::resource::Catalog;
 
-static CATALOG: Catalog = Catalog::new(sources::RESOURCES);
+static CATALOG: Catalog = Catalog::new(sources::RESOURCES).and(sources::sinks::RESOURCES);
 
 #[test]
 fn refusals_have_knatives_words() {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crds::resource::{self, Catalog};
 
-static CATALOG: Catalog = Catalog::new(sources::RESOURCES);
+static CATALOG: Catalog = Catalog::new(sources::RESOURCES).and(sources::sinks::RESOURCES);
 
 #[test]
 fn every_kind_is_sound() {

@@ -5,11 +5,11 @@ use crds::condition::Addressable;
 use crds::destination::{Destination, KReference};
 use dispatcher::Target;
 use http::Uri;
-use sources::Sink;
+use sources::{Sink, sinks};
 
-use crate::kinds;
+use crate::kinds::{self, Keep};
 use crate::plan::Config;
-use crate::world::{Name, World};
+use crate::world::{Held, Name, World};
 
 /// Where a destination leads.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,11 @@ pub(crate) fn of_broker(config: &Config, namespace: &str, name: &str) -> String 
     format!("{}/{namespace}/{name}", config.events_url.trim_end_matches('/'))
 }
 
+/// The address of a sink of this mesh.
+pub(crate) fn of_sink(config: &Config, namespace: &str, name: &str) -> String {
+    format!("{}/sinks/{namespace}/{name}", config.events_url.trim_end_matches('/'))
+}
+
 /// What a reference leads to.
 struct Base {
     url: String,
@@ -114,6 +119,12 @@ fn referenced(
         format!("objects of kind {kind:?} in {group:?} have no address here: name a uri instead")
     };
     let watched = kinds::find(group, kind).ok_or_else(unknown)?;
+    if let Keep::Sink(kind) = watched.keep {
+        let table = world.sinks.get(kind.name);
+        let held = table.and_then(|table| table.get(&name));
+        let held = held.ok_or_else(|| missing(watched.plural))?;
+        return of_any_sink(world, config, (kind, held), reference, &name);
+    }
     let table = world.others.get(&(watched.group, watched.kind)).ok_or_else(unknown)?;
     let held = table.get(&name).ok_or_else(|| missing(watched.plural))?;
     if group.is_empty() {
@@ -138,6 +149,23 @@ fn of_any_broker(
     let address =
         Addressable { name: Some("http".to_owned()), url: Some(url), ..Addressable::default() };
     chosen(Some(&address), reference, &name).map(|base| Base { broker: Some(name), ..base })
+}
+
+fn of_any_sink(
+    world: &World,
+    config: &Config,
+    (kind, held): (&'static sinks::Kind, &Held<sinks::Object>),
+    reference: &KReference,
+    name: &Name,
+) -> Result<Base, String> {
+    let has_it =
+        !held.is_torn() && world.sink_at(name).is_some_and(|owner| owner.name == kind.name);
+    let address = has_it.then(|| Addressable {
+        name: Some("http".to_owned()),
+        url: Some(of_sink(config, &name.namespace, &name.name)),
+        ..Addressable::default()
+    });
+    chosen(address.as_ref(), reference, name)
 }
 
 fn chosen(

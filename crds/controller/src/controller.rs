@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crds::object::Key;
 use dispatcher::Snapshot;
 use jiff::Timestamp;
-use sources::Wanted;
+use sources::{Wanted, sinks};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub struct Published {
     pub snapshot: Snapshot,
     /// For the sources' runner.
     pub sources: Vec<Wanted>,
+    /// The sinks that should run.
+    pub sinks: Vec<sinks::Wanted>,
     /// `namespace/name` of the sources that receive web hooks.
     pub hooks: Vec<String>,
     /// What a person should know: it is in force, but waits for something.
@@ -47,7 +49,7 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Brings everything into force; answers once it is.
     fn apply(&self, published: Published) -> impl Future<Output = Applied> + Send;
 
-    /// How the sources are doing. The default knows of none.
+    /// How the sources and sinks are doing. The default knows of none.
     fn sources(&self) -> BTreeMap<sources::Key, sources::Status> {
         BTreeMap::new()
     }
@@ -168,6 +170,7 @@ impl<P: DataPlane> Rounds<P> {
         let published = Published {
             snapshot: std::mem::take(&mut plan.snapshot),
             sources: std::mem::take(&mut plan.sources),
+            sinks: std::mem::take(&mut plan.sinks),
             hooks: std::mem::take(&mut plan.hooks),
             notes: std::mem::take(&mut plan.notes),
         };

@@ -1,8 +1,10 @@
-//! What is watched: the kinds of the mesh, those of all sources, and what else can be sent to.
+//! What is watched: the kinds of the mesh, those of all sources and sinks, and what else can be sent to.
 
 use std::sync::LazyLock;
 
+use crds::resource::Resource;
 use kube::core::ApiResource;
+use sources::sinks;
 
 /// A kind that is watched.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(crate) enum Keep {
     Broker,
     Trigger,
     Source(&'static sources::Kind),
+    Sink(&'static sinks::Kind),
     Secret,
     ConfigMap,
     /// Where it is reached and whether it is ready.
@@ -38,7 +41,9 @@ pub(crate) enum Need {
 
 /// Every kind that is watched.
 pub(crate) static WATCHED: LazyLock<Vec<Watched>> = LazyLock::new(|| {
-    OWN.into_iter().chain(sources::ALL.iter().map(source)).chain(OTHERS).collect()
+    let sources = sources::ALL.iter().map(|kind| added(kind.resource(), Keep::Source(kind)));
+    let sinks = sinks::ALL.iter().map(|kind| added(kind.resource(), Keep::Sink(kind)));
+    OWN.into_iter().chain(sources).chain(sinks).chain(OTHERS).collect()
 });
 
 const OWN: [Watched; 2] =
@@ -60,14 +65,13 @@ const fn eventing(kind: &'static str, plural: &'static str, keep: Keep) -> Watch
 }
 
 /// In the version that it is stored in.
-fn source(kind: &'static sources::Kind) -> Watched {
-    let resource = kind.resource();
+fn added(resource: &'static Resource, keep: Keep) -> Watched {
     Watched {
         group: resource.group,
         version: resource.versions.first().map_or("v1", |version| version.name),
-        kind: kind.name,
+        kind: resource.kind,
         plural: resource.plural,
-        keep: Keep::Source(kind),
+        keep,
         need: Need::IfServed,
     }
 }
@@ -109,7 +113,8 @@ pub(crate) fn find(group: &str, kind: &str) -> Option<&'static Watched> {
 
 /// The kind whose status is written, by the kind's name alone: none of these share it.
 pub(crate) fn planned(kind: &str) -> Option<&'static Watched> {
-    let ours =
-        |watched: &&Watched| matches!(watched.keep, Keep::Broker | Keep::Trigger | Keep::Source(_));
+    let ours = |watched: &&Watched| {
+        matches!(watched.keep, Keep::Broker | Keep::Trigger | Keep::Source(_) | Keep::Sink(_))
+    };
     WATCHED.iter().filter(ours).find(|watched| watched.kind == kind)
 }

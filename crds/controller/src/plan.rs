@@ -12,7 +12,7 @@ use crds::meta::ObjectMeta;
 use crds::object::Key;
 use crds::{broker, broker_defaults, ping_defaults};
 use dispatcher::Snapshot;
-use sources::Wanted;
+use sources::{Wanted, sinks};
 
 use crate::address::{self, Resolved};
 use crate::conditions::Conditions;
@@ -20,6 +20,7 @@ use crate::kinds;
 use crate::notice::{self, Notice};
 use crate::world::{Held, Name, World};
 
+mod sink;
 mod source;
 mod trigger;
 
@@ -34,7 +35,7 @@ pub const FINALIZER: &str = "weft.dev/upstream";
 pub struct InForce {
     /// What could not be put in force, and why.
     pub problems: BTreeMap<Key, String>,
-    /// How the sources are doing.
+    /// How the sources and sinks are doing.
     pub sources: BTreeMap<sources::Key, sources::Status>,
 }
 
@@ -72,6 +73,8 @@ pub struct Plan {
     pub snapshot: Snapshot,
     /// For the sources' runner.
     pub sources: Vec<Wanted>,
+    /// The sinks that should run.
+    pub sinks: Vec<sinks::Wanted>,
     /// `namespace/name` of the sources that receive web hooks.
     pub hooks: Vec<String>,
     /// What a person should know: it is in force, but waits for something.
@@ -96,6 +99,9 @@ impl Plan {
         // In the order in which readiness follows: Triggers repeat what their Brokers and dependencies are.
         for (name, held) in world.brokers.alive() {
             planner.broker(name, held);
+        }
+        for (kind, name, held) in world.sinks() {
+            planner.sink(kind, name, held);
         }
         for (kind, name, held) in world.sources() {
             planner.source(kind, name, held);

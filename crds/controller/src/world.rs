@@ -13,6 +13,7 @@ use crds::trigger::Trigger;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sources::sinks;
 
 use crate::kinds::{self, Keep, Watched};
 
@@ -28,6 +29,8 @@ pub struct World {
     pub(crate) triggers: Table<Trigger>,
     /// By kind.
     pub(crate) sources: BTreeMap<&'static str, Table<sources::Object>>,
+    /// By kind.
+    pub(crate) sinks: BTreeMap<&'static str, Table<sinks::Object>>,
     pub(crate) secrets: Table<Secret>,
     pub(crate) config_maps: Table<ConfigMap>,
     /// By group and kind; what the server does not serve is not there.
@@ -164,12 +167,34 @@ impl World {
         })
     }
 
+    /// Every sink, by kind and name.
+    pub(crate) fn sinks(
+        &self,
+    ) -> impl Iterator<Item = (&'static sinks::Kind, &Name, &Held<sinks::Object>)> {
+        sinks::ALL.iter().flat_map(|kind| {
+            let table = self.sinks.get(kind.name);
+            let alive = table.into_iter().flat_map(Table::alive);
+            alive.map(move |(name, held)| (kind, name, held))
+        })
+    }
+
+    /// Which kind of sink has the path of that name. It does not tell kinds apart, so of several the one that was there first
+    /// has it: what is sent to a sink must not go elsewhere because another was made.
+    pub(crate) fn sink_at(&self, name: &Name) -> Option<&'static sinks::Kind> {
+        let named = sinks::ALL.iter().filter_map(|kind| {
+            let held = self.sinks.get(kind.name)?.get(name)?;
+            Some((held.object.metadata.creation_timestamp.as_deref(), kind))
+        });
+        named.min_by_key(|(created, _)| *created).map(|(_, kind)| kind)
+    }
+
     /// Applies a change; answers whether it made a difference.
     pub(crate) fn change(&mut self, watched: &'static Watched, change: Change) -> bool {
         match watched.keep {
             Keep::Broker => self.brokers.apply(change),
             Keep::Trigger => self.triggers.apply(change),
             Keep::Source(kind) => self.sources.entry(kind.name).or_default().apply(change),
+            Keep::Sink(kind) => self.sinks.entry(kind.name).or_default().apply(change),
             Keep::Secret => self.secrets.apply(wanted(change)),
             Keep::ConfigMap => self.config_maps.apply(change),
             Keep::Address => {
@@ -187,6 +212,9 @@ impl World {
             Keep::Source(kind) => {
                 self.sources.get(kind.name)?.any(name).map(|held| &held.object.metadata)
             }
+            Keep::Sink(kind) => {
+                self.sinks.get(kind.name)?.get(name).map(|held| &held.object.metadata)
+            }
             Keep::Secret | Keep::ConfigMap | Keep::Address => None,
         }
     }
@@ -197,6 +225,7 @@ impl World {
             Keep::Broker => self.brokers.get(name)?.object.status.as_ref(),
             Keep::Trigger => self.triggers.get(name)?.object.status.as_ref(),
             Keep::Source(kind) => self.sources.get(kind.name)?.any(name)?.object.status.as_ref(),
+            Keep::Sink(kind) => self.sinks.get(kind.name)?.get(name)?.object.status.as_ref(),
             Keep::Secret | Keep::ConfigMap | Keep::Address => None,
         }
     }
@@ -425,6 +454,7 @@ kept! {
     Broker: deserialized, |broker, value| broker.status = status(value), as_admitted, |_| Self::default();
     Trigger: deserialized, |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
     sources::Object: source, |source, value| source.status = status(value), |_| {}, |_| Self::default();
+    sinks::Object: sink, |sink, value| sink.status = status(value), |_| {}, |_| Self::default();
     Secret: deserialized, |_, _| {}, Secret::defaults, |_| Self::default();
     ConfigMap: certificates, |_, _| {}, |_| {}, |_| Self::default();
     Addressed: deserialized, |object, value| object.status = status(value), |_| {}, |_| Self::default();
@@ -447,6 +477,14 @@ fn source(value: &Value) -> serde_json::Result<sources::Object> {
     let name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
     let kind = sources::ALL.iter().find(|kind| kind.name == name);
     let unknown = || serde::de::Error::custom(format_args!("{name:?} is no kind of source"));
+    kind.ok_or_else(unknown).and_then(|kind| (kind.read)(value))
+}
+
+/// The same for sinks.
+fn sink(value: &Value) -> serde_json::Result<sinks::Object> {
+    let name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = sinks::ALL.iter().find(|kind| kind.name == name);
+    let unknown = || serde::de::Error::custom(format_args!("{name:?} is no kind of sink"));
     kind.ok_or_else(unknown).and_then(|kind| (kind.read)(value))
 }
 

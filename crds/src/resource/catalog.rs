@@ -1,4 +1,4 @@
-//! Which kinds there are: those of this crate, and the sources that somebody adds.
+//! Which kinds there are: those of this crate, and the sources and sinks that somebody adds.
 
 use super::{InFiles, Resource, knative, kubernetes};
 
@@ -13,10 +13,11 @@ static KUBERNETES: [Resource; 7] = [
     kubernetes::CUSTOM_RESOURCE_DEFINITION,
 ];
 
-/// Every kind that a server serves or a file may hold: those of this crate, and the sources that somebody adds.
+/// Every kind that a server serves or a file may hold: those of this crate, and the sources and sinks that somebody adds.
 #[derive(Clone, Copy)]
 pub struct Catalog {
     sources: &'static [Resource],
+    sinks: &'static [Resource],
 }
 
 impl Catalog {
@@ -27,12 +28,18 @@ impl Catalog {
     /// name with any other.
     #[must_use]
     pub const fn new(sources: &'static [Resource]) -> Self {
-        Self { sources }
+        Self { sources, sinks: &[] }
+    }
+
+    /// The same kinds and `sinks`.
+    #[must_use]
+    pub const fn and(self, sinks: &'static [Resource]) -> Self {
+        Self { sinks, ..self }
     }
 
     /// All of them, the mesh's own first.
     pub fn iter(self) -> impl Iterator<Item = &'static Resource> + Clone {
-        KNATIVE.iter().chain(self.sources).chain(&KUBERNETES)
+        KNATIVE.iter().chain(self.sources).chain(self.sinks).chain(&KUBERNETES)
     }
 
     /// The kind of that group and plural.

@@ -1,7 +1,7 @@
 //! Knative's kinds, as its own `CustomResourceDefinition`s name them and `kubectl` shows them.
 
 use super::schema;
-use super::{AGE, Column, InFiles, READY, REASON, Resource, Version};
+use super::{AGE, Column, InFiles, READY, REASON, Resource, URL, Version};
 use crate::admission::Handle;
 use crate::broker::{self, Broker};
 use crate::trigger::{self, Trigger};
@@ -13,18 +13,11 @@ pub(crate) const INSTALL: (&str, &str) = ("knative.dev/crd-install", "true");
 /// By which everybody finds those that come with this mesh.
 pub(crate) const PART: (&str, &str) = ("app.kubernetes.io/name", "weft");
 /// By which controllers and `kn` find what can be sent to.
-const ADDRESSABLE: (&str, &str) = ("duck.knative.dev/addressable", "true");
+pub(crate) const ADDRESSABLE: (&str, &str) = ("duck.knative.dev/addressable", "true");
 /// By which `kn source list-types` finds the sources.
 pub(crate) const SOURCE: (&str, &str) = ("duck.knative.dev/source", "true");
 pub(crate) const EVENTING_SOURCE: (&str, &str) = ("eventing.knative.dev/source", "true");
 
-const URL: Column = Column {
-    name: "URL",
-    kind: "string",
-    path: ".status.address.url",
-    priority: 0,
-    description: "Where events are posted to.",
-};
 pub(super) const BROKER: Resource = Resource {
     group: EVENTING,
     kind: broker::KIND,

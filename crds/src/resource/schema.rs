@@ -15,6 +15,7 @@ use crate::lease::Lease;
 use crate::namespace::Namespace;
 use crate::secret::Secret;
 use crate::service_account::ServiceAccount;
+use crate::sink::SinkSpec;
 use crate::source::{self, Fact, SourceSpec};
 use crate::trigger::Trigger;
 
@@ -37,6 +38,7 @@ const STATUS_OF_TRIGGER: &[&str] = &[
     "deadLetterSinkAudience",
     "auth",
 ];
+const STATUS_OF_SINK: &[&str] = &["address", "addresses", "policies"];
 const STATUS_OF_SOURCE: &[&str] =
     &["sinkUri", "sinkCACerts", "sinkAudience", "ceAttributes", "auth"];
 
@@ -112,16 +114,28 @@ fn with_spec(mut schema: Value) -> Value {
 /// The schema of a kind of source. Made anew each time, which takes less than a millisecond: a function for many types has no
 /// place to keep what it made.
 pub(crate) fn source<S: SourceSpec>() -> Value {
-    let mut schema = with_spec(custom::<source::Outline>(STATUS_OF_SOURCE));
-    let mut spec = structural::of::<S>();
-    let Some(fields) = properties(&mut schema) else { return schema };
-    if let Some(facts) = fields.get_mut("status").and_then(properties) {
+    let mut schema =
+        around(STATUS_OF_SOURCE, structural::of::<S>(), "What is wanted of the source.");
+    let status = properties(&mut schema).and_then(|fields| fields.get_mut("status"));
+    if let Some(facts) = status.and_then(properties) {
         facts.extend(S::FACTS.iter().map(|fact| (fact.name.to_owned(), described_fact(fact))));
     }
+    schema
+}
+
+/// The schema of a kind of sink, made anew each time as a source's is.
+pub(crate) fn sink<S: SinkSpec>() -> Value {
+    around(STATUS_OF_SINK, structural::of::<S>(), "What is wanted of the sink.")
+}
+
+/// The schema of an object around the schema of its spec.
+fn around(status_fields: &[&str], mut spec: Value, described: &str) -> Value {
+    let mut schema = with_spec(custom::<source::Outline>(status_fields));
+    let Some(fields) = properties(&mut schema) else { return schema };
     // What the type of the spec says of itself is about the kind as a whole.
-    let about = spec.as_object_mut().and_then(|spec| {
-        spec.insert("description".to_owned(), "What is wanted of the source.".into())
-    });
+    let about = spec
+        .as_object_mut()
+        .and_then(|spec| spec.insert("description".to_owned(), described.into()));
     fields.insert("spec".to_owned(), spec);
     if let (Value::Object(schema), Some(about)) = (&mut schema, about) {
         schema.insert("description".to_owned(), about);

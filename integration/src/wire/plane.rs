@@ -13,15 +13,15 @@ use super::Mesh;
 
 pub(super) struct Plane {
     mesh: Arc<Mesh>,
-    /// The sources' revision that the last answer was about.
-    seen: AtomicU64,
+    /// The sources' and the sinks' revision that the last answer was about.
+    seen: [AtomicU64; 2],
     /// The notes of the last time: what still waits is not told again.
     told: Mutex<HashSet<String>>,
 }
 
 impl Plane {
     pub(super) fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh, seen: AtomicU64::new(0), told: Mutex::default() }
+        Self { mesh, seen: Default::default(), told: Mutex::default() }
     }
 
     fn tell(&self, notes: Vec<String>) {
@@ -39,6 +39,7 @@ impl DataPlane for Plane {
         let dispatched = mesh.dispatcher.apply(published.snapshot.clone()).await;
         mesh.snapshot.store(Arc::new(published.snapshot));
         mesh.sources.apply(published.sources);
+        mesh.sinks.apply(published.sinks);
         *mesh.hooked.lock().unwrap_or_else(PoisonError::into_inner) = published.hooks;
         let refused = dispatched.err().map_or(Vec::new(), |error| error.problems);
         let problems: Vec<(Key, String)> = refused.into_iter().map(about).collect();
@@ -49,12 +50,20 @@ impl DataPlane for Plane {
 
     fn sources(&self) -> BTreeMap<sources::Key, sources::Status> {
         // Before the statuses: what changes in between is seen as a change.
-        self.seen.store(self.mesh.sources.revision(), Ordering::SeqCst);
-        self.mesh.sources.statuses()
+        let [sources, sinks] = &self.seen;
+        sources.store(self.mesh.sources.revision(), Ordering::SeqCst);
+        sinks.store(self.mesh.sinks.revision(), Ordering::SeqCst);
+        let mut statuses = self.mesh.sources.statuses();
+        statuses.append(&mut self.mesh.sinks.statuses());
+        statuses
     }
 
     async fn changed(&self) {
-        self.mesh.sources.changed_since(self.seen.load(Ordering::SeqCst)).await;
+        let [sources, sinks] = self.seen.each_ref().map(|seen| seen.load(Ordering::SeqCst));
+        tokio::select! {
+            _ = self.mesh.sources.changed_since(sources) => {}
+            _ = self.mesh.sinks.changed_since(sinks) => {}
+        }
     }
 }
 

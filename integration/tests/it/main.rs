@@ -20,6 +20,7 @@ mod ping;
 mod readme;
 mod reconcilers;
 mod resources;
+mod sinks;
 mod sources;
 mod stopping;
 mod tidy;

@@ -229,15 +229,31 @@ fn a_source_is_added_in_three_places() {
     for kind in sources::ALL {
         let example = root().join("examples").join(kind.module);
         assert!(example.join("README.md").is_file(), "{} says what it shows", example.display());
-        let file = format!("sources/src/{}", kind.module);
-        assert!(root().join(format!("{file}.rs")).is_file(), "{file}.rs");
-        let elsewhere = offenders(|path, text| {
-            let own = path.starts_with(&file) || path == "sources/src/lib.rs";
-            let product = !is_test(path) && !path.starts_with("integration/bench/");
-            let mut code =
-                production(text).lines().filter(|line| !line.trim_start().starts_with("//"));
-            !own && product && code.any(|line| line.contains(kind.name))
-        });
-        none(&elsewhere, &format!("only {file} and the list name {}", kind.name));
+        only_its_file_names(
+            kind.name,
+            &format!("sources/src/{}", kind.module),
+            "sources/src/lib.rs",
+        );
     }
+}
+
+#[test]
+fn a_sink_is_added_in_three_places() {
+    for kind in sources::sinks::ALL {
+        let example = root().join(format!("examples/sinks/{}.yaml", kind.module));
+        assert!(example.is_file(), "{}", example.display());
+        let file = format!("sources/src/sinks/{}", kind.module);
+        only_its_file_names(kind.name, &file, "sources/src/sinks.rs");
+    }
+}
+
+fn only_its_file_names(kind: &str, file: &str, list: &str) {
+    assert!(root().join(format!("{file}.rs")).is_file(), "{file}.rs");
+    let elsewhere = offenders(|path, text| {
+        let own = path.starts_with(file) || path == list;
+        let product = !is_test(path) && !path.starts_with("integration/bench/");
+        let mut code = production(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+        !own && product && code.any(|line| line.contains(kind))
+    });
+    none(&elsewhere, &format!("only {file} and the list name {kind}"));
 }

@@ -94,7 +94,7 @@ pub(super) fn with_subject(source: &str, subject: &str) -> String {
 ///
 /// # Errors
 /// The rule that it breaks.
-pub(super) fn token_rule(text: &str) -> Result<(), &'static str> {
+pub(crate) fn token_rule(text: &str) -> Result<(), &'static str> {
     let plain = |char: char| {
         !char.is_whitespace() && !char.is_control() && !matches!(char, '.' | '*' | '>' | '/' | '\\')
     };
@@ -109,7 +109,7 @@ pub(super) fn token_rule(text: &str) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// The rule that it breaks.
-pub(super) fn subject_rule(text: &str) -> Result<(), &'static str> {
+pub(crate) fn subject_rule(text: &str) -> Result<(), &'static str> {
     if text.len() > MAX_SUBJECT {
         return Err("a subject has at most 1024 bytes");
     }

@@ -12,6 +12,7 @@ use async_nats::{
 use crds::secret_ref::SecretValueFromSource;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
 use super::spec::{NatsAuth, NatsSource, NatsTls};
@@ -62,8 +63,8 @@ const KEY: &str = "tls.key";
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) client: Client,
+pub(crate) struct Link {
+    pub(crate) client: Client,
     /// What the server refused, once it refused something.
     refused: watch::Receiver<Option<String>>,
     overflows: Arc<AtomicU64>,
@@ -79,7 +80,7 @@ struct Ear {
 }
 
 /// What is needed of Secrets.
-pub(super) fn needs(spec: &NatsSource) -> Vec<Need> {
+pub(crate) fn needs(spec: &NatsSource) -> Vec<Need> {
     let nothing = (NatsAuth::default(), NatsTls::default());
     let NatsAuth { credentials, nkey, token, user, password } =
         spec.auth.as_ref().unwrap_or(&nothing.0);
@@ -103,12 +104,23 @@ pub(super) fn needs(spec: &NatsSource) -> Vec<Need> {
 /// [`SourceError::Credentials`] when NATS refuses them, [`SourceError::Given`] when they are none,
 /// [`SourceError::Unavailable`] when no server answers, [`SourceError::Stopped`] when the source is asked to stop meanwhile.
 pub(super) async fn connect(spec: &NatsSource, ctx: &Context) -> Result<Link, SourceError> {
+    let name = format!("weft NatsSource {}/{}", ctx.about.namespace, ctx.about.name);
+    open(spec, name, &ctx.given, &ctx.stop).await
+}
+
+/// The same, under a name that operators see.
+pub(crate) async fn open(
+    spec: &NatsSource,
+    name: String,
+    given: &Given,
+    stop: &CancellationToken,
+) -> Result<Link, SourceError> {
     let (servers, addresses) = servers(spec)?;
     let (refused, hears) = watch::channel(None);
     let overflows = Arc::<AtomicU64>::default();
     let ear = Ear { listens: spec.stream.is_empty(), refused, overflows: Arc::clone(&overflows) };
-    let options = options(spec, &ctx.given)?
-        .name(format!("weft NatsSource {}/{}", ctx.about.namespace, ctx.about.name))
+    let options = options(spec, given)?
+        .name(name)
         .max_reconnects(RECONNECTS + addresses.len())
         .event_callback(move |happening| {
             ear.hear(&happening);
@@ -117,7 +129,7 @@ pub(super) async fn connect(spec: &NatsSource, ctx: &Context) -> Result<Link, So
     let what = format!("connect to NATS at {servers}");
     let connected = tokio::select! {
         biased;
-        () = ctx.stop.cancelled() => return Err(SourceError::Stopped),
+        () = stop.cancelled() => return Err(SourceError::Stopped),
         connected = timeout(CONNECT_DEADLINE, options.connect(addresses)) => connected,
     };
     match connected {
@@ -233,7 +245,7 @@ fn is_harmless(text: &str, listens: bool) -> bool {
 }
 
 /// The beginning of a server's sentence, on one line.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let plain = text.chars().map(|char| if char.is_control() { ' ' } else { char });
     plain.take(MAX_SHOWN).collect()
 }
@@ -284,7 +296,7 @@ impl Link {
     }
 
     /// Waits until the server refused something, or was away for too long.
-    async fn lost(&self) -> SourceError {
+    pub(crate) async fn lost(&self) -> SourceError {
         let mut refused = self.refused.clone();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

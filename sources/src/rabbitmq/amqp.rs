@@ -1,4 +1,4 @@
-//! The half of AMQP 0-9-1 that a consumer needs, with `RabbitMQ`'s extensions to it.
+//! What of AMQP 0-9-1 a consumer needs and a publisher who wants confirms, with `RabbitMQ`'s extensions to it.
 //!
 //! Why not a client library: what is in a queue was put there by strangers. The ones that there are read the headers of a
 //! message by recursion, so that a single message with tables nested some hundred deep overflows the stack and ends the whole
@@ -19,21 +19,23 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub(super) use connection::{Connection, Incoming, Login, Stream};
-pub(super) use content::{Delivery, Properties};
-pub(super) use method::Declaration;
-pub(super) use wire::Field;
+pub(crate) use connection::{Connection, Incoming, Login, Stream};
+pub(crate) use content::{Delivery, Properties, Publication};
+pub(crate) use method::Declaration;
+pub(crate) use wire::{Field, MAX_SHORT, TableWriter};
 
 /// `access-refused`: wrong credentials, or no right to what was asked.
 pub(super) const ACCESS_REFUSED: u16 = 403;
 /// `not-found`: no such exchange or queue.
 pub(super) const NOT_FOUND: u16 = 404;
+/// `precondition-failed`: among other things, a message that is larger than the server takes.
+pub(crate) const PRECONDITION_FAILED: u16 = 406;
 /// `not-allowed`: no such virtual host, or no right to enter it.
 pub(super) const NOT_ALLOWED: u16 = 530;
 
 /// Why a connection cannot be used any longer.
 #[derive(Debug, Error)]
-pub(super) enum AmqpError {
+pub(crate) enum AmqpError {
     /// It broke.
     #[error("the connection broke")]
     Broken(#[from] io::Error),
@@ -53,5 +55,10 @@ pub(super) enum AmqpError {
     Silent(Duration),
 }
 
+/// The properties of a message are larger than a frame, and cannot be split (section 4.2.6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("its attributes are larger together than the server takes")]
+pub(crate) struct LargeProperties;
+
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -254,6 +254,8 @@ impl<'a> Consumer<'a> {
                 );
                 return Err(SourceError::Absent { what });
             }
+            // Those are for who publishes.
+            Incoming::Confirmed { .. } | Incoming::Returned(_) => {}
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ mod field {
 
 /// Where the server is said to be.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
+pub(crate) enum Place<'a> {
     /// In this Secret, which a user made.
     Secret(&'a str),
     /// In the Secret that the cluster operator makes for the default user of this cluster.
@@ -46,7 +46,7 @@ pub(super) enum Place<'a> {
 
 /// A server, and how to log in.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
@@ -64,7 +64,7 @@ struct Address<'a> {
 }
 
 /// The parts of the Secret.
-pub(super) fn needs(place: Place<'_>) -> Vec<Need> {
+pub(crate) fn needs(place: Place<'_>) -> Vec<Need> {
     let (secret, address, key) = match place {
         Place::Secret(name) => (name.to_owned(), field::URI, "uri"),
         Place::Cluster(name) => (format!("{name}-default-user"), field::HOST, "host"),
@@ -85,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     /// Names the key that is not what it should be.
-    pub(super) fn new(given: &Given) -> Result<Self, NotGiven> {
+    pub(crate) fn new(given: &Given) -> Result<Self, NotGiven> {
         let chosen = given.get(field::PORT).map(port).transpose()?;
         let (host, port, tls) = if given.get(field::URI).is_some() {
             let uri = given.require(field::URI)?.expose().trim();
@@ -115,7 +115,7 @@ impl Server {
     ///
     /// # Errors
     /// When the server is not there, or wants neither this user nor this virtual host.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         virtual_host: &str,
         name: &str,
@@ -138,7 +138,7 @@ impl Server {
     }
 
     /// What a failure means to a source. `what` was being done.
-    pub(super) fn failed(&self, what: &str, error: AmqpError) -> SourceError {
+    pub(crate) fn failed(&self, what: &str, error: AmqpError) -> SourceError {
         let AmqpError::Refused { code, text } = &error else {
             return SourceError::unavailable(what, error);
         };

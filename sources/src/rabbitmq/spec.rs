@@ -35,7 +35,7 @@ const MAX_PREFETCH: i32 = 10_000;
 const MAX_KEYS: usize = 64;
 
 /// The types of exchanges, the default first.
-const EXCHANGE_TYPES: [&str; 4] = ["headers", "direct", "fanout", "topic"];
+pub(crate) const EXCHANGE_TYPES: [&str; 4] = ["headers", "direct", "fanout", "topic"];
 
 /// The types of queues, the default first.
 const QUEUE_TYPES: [&str; 2] = ["quorum", "classic"];
@@ -93,7 +93,7 @@ pub struct ClusterReference {
     /// keys `host`, `port`, `username` and `password`; port 5671 is spoken to with TLS.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The namespace of the Secret, which has to be that of the source.
+    /// The namespace of the Secret, which has to be that of this object.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// A Secret with the keys `uri`, `username` and `password`, and if need be `port` and `ca.crt`. Of the URI of the management
@@ -253,7 +253,7 @@ impl RabbitmqSource {
 }
 
 impl ClusterReference {
-    pub(super) fn place(&self) -> Option<Place<'_>> {
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
         match &self.connection_secret {
             Some(secret) => Some(Place::Secret(&secret.name)),
             None if self.name.is_empty() => None,
@@ -261,7 +261,7 @@ impl ClusterReference {
         }
     }
 
-    fn validate(&self, metadata: &ObjectMeta) -> FieldErrors {
+    pub(crate) fn validate(&self, metadata: &ObjectMeta) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let named = match &self.connection_secret {
             None if self.name.is_empty() => {
@@ -288,7 +288,7 @@ impl ClusterReference {
         if !self.namespace.is_empty() && self.namespace != metadata.namespace {
             let error = FieldError::invalid(&self.namespace, "namespace");
             errors.push(error.with_details(
-                "Secrets are read in the namespace of the source only; copy it there",
+                "Secrets are read in the namespace of this object only; copy it there",
             ));
         }
         errors
@@ -297,7 +297,7 @@ impl ClusterReference {
 
 impl ResourcesConfig {
     pub(super) fn virtual_host(&self) -> &str {
-        if self.vhost.is_empty() { DEFAULT_VIRTUAL_HOST } else { &self.vhost }
+        virtual_host(&self.vhost)
     }
 
     pub(super) fn exchange_type(&self) -> &str {
@@ -393,8 +393,13 @@ impl DeliveryOptions {
     }
 }
 
+/// The virtual host that a spec names.
+pub(crate) fn virtual_host(named: &str) -> &str {
+    if named.is_empty() { DEFAULT_VIRTUAL_HOST } else { named }
+}
+
 /// What AMQP can express, and the server's log can show.
-fn validate_name(text: &str, path: &str) -> FieldErrors {
+pub(crate) fn validate_name(text: &str, path: &str) -> FieldErrors {
     let rule = if text.len() > MAX_NAME {
         "a name has at most 255 bytes"
     } else if text.chars().any(char::is_control) {
@@ -405,7 +410,7 @@ fn validate_name(text: &str, path: &str) -> FieldErrors {
     FieldError::invalid(format_args!("{text:?}"), path).with_details(rule).into()
 }
 
-fn one_of(text: Option<&str>, known: &[&str], path: &str) -> FieldErrors {
+pub(crate) fn one_of(text: Option<&str>, known: &[&str], path: &str) -> FieldErrors {
     match text {
         Some(text) if !known.contains(&text) => {
             let error = FieldError::invalid(text, path);

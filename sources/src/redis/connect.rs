@@ -27,7 +27,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server, and who to be there. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     host: String,
     port: u16,
     settings: RedisConnectionInfo,
@@ -45,7 +45,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the address is none, or a Secret holds something else than it should.
-    pub(super) fn new(spec: &RedisStreamSource, given: &Given) -> Result<Self, SourceError> {
+    pub(crate) fn new(spec: &RedisStreamSource, given: &Given) -> Result<Self, SourceError> {
         let place = spec.address.place();
         let place = place.map_err(|rule| SourceError::Config(format!("address: {rule}")))?;
         let options = spec.options();
@@ -59,7 +59,7 @@ impl Peer {
     ///
     /// # Errors
     /// When there is no connection, or the server does not let us in.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         patience: Duration,
     ) -> Result<MultiplexedConnection, SourceError> {
@@ -72,7 +72,7 @@ impl Peer {
     }
 
     /// The same on the server that `error` says has the stream, which servers of a cluster do.
-    pub(super) fn moved(&self, error: &RedisError) -> Option<Self> {
+    pub(crate) fn moved(&self, error: &RedisError) -> Option<Self> {
         let (node, _) = error.redirect_node()?;
         let (host, port) = node.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// Host and port.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {

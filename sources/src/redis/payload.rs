@@ -1,11 +1,18 @@
-//! The data of events: an entry as JSON.
+//! The data of events: an entry as JSON; or the event that it is.
 
 use std::str::from_utf8;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use broker_event::Event;
+use bytes::Bytes;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+
+use crate::message::Message;
+
+/// The field of an entry that holds the data of an event.
+pub(crate) const DATA: &str = "data";
 
 /// In which form an entry becomes JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +22,8 @@ pub(super) enum Shape {
     Array,
     /// `{"name":"value"}`. Redis allows a name several times in an entry; its values are then a list.
     Object,
+    /// An entry that holds the attributes of an event by name, as the sink writes them, is that event. Of any other it is an array.
+    Event,
 }
 
 /// An entry as JSON.
@@ -33,6 +42,7 @@ impl Shape {
         match text {
             "array" => Some(Self::Array),
             "object" => Some(Self::Object),
+            "event" => Some(Self::Event),
             _ => None,
         }
     }
@@ -52,9 +62,23 @@ pub(super) fn payload(fields: &[Vec<u8>], shape: Shape) -> Result<Payload, serde
     Ok(Payload { json: json(&texts, shape)?, base64: true })
 }
 
+/// The event that an entry is, if it is one.
+pub(super) fn own(fields: &[Vec<u8>]) -> Option<Event> {
+    let mut message =
+        Message { content_type: None, attributes: Vec::new(), source: None, body: None };
+    for pair in fields.chunks_exact(2) {
+        let [name, value] = pair else { continue };
+        match from_utf8(name).ok()? {
+            DATA => message.body = Some(Bytes::copy_from_slice(value)),
+            name => message.attributes.push((name, from_utf8(value).ok()?)),
+        }
+    }
+    message.event()?.ok()
+}
+
 fn json(texts: &[&str], shape: Shape) -> Result<Vec<u8>, serde_json::Error> {
     match shape {
-        Shape::Array => serde_json::to_vec(&InTurn(texts)),
+        Shape::Array | Shape::Event => serde_json::to_vec(&InTurn(texts)),
         Shape::Object => serde_json::to_vec(&ByName(texts)),
     }
 }
@@ -113,7 +137,7 @@ fn by_name<'a>(texts: &'a [&'a str]) -> Vec<(&'a str, Values<'a>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shape, payload};
+    use super::{Shape, own, payload};
     use proptest::prelude::*;
 
     fn made(fields: &[&[u8]], shape: Shape) -> (String, bool) {
@@ -148,6 +172,25 @@ mod tests {
         assert_eq!(array, (r#"["ZnJ1aXQ=","/wA="]"#.to_owned(), true));
         let object = made(&[b"\xff", b"x"], Shape::Object);
         assert_eq!(object, (r#"{"/w==":"eA=="}"#.to_owned(), true));
+    }
+
+    #[test]
+    fn an_entry_with_attributes_is_an_event() {
+        let read = |fields: &[&str]| {
+            own(&fields.iter().map(|field| field.as_bytes().to_vec()).collect::<Vec<_>>())
+        };
+        let attributes =
+            ["specversion", "1.0", "id", "7", "source", "/s", "type", "t", "team", "a"];
+        let event =
+            read(&[&attributes[..], &["datacontenttype", "text/plain", "data", "x"]].concat());
+        let event = event.unwrap();
+        assert_eq!((event.id(), event.data_content_type()), ("7", Some("text/plain")));
+        assert_eq!(event.data().unwrap(), "x");
+        assert_eq!(event.extensions().count(), 1);
+        assert!(read(&attributes[..6]).is_none(), "an event has a type");
+        assert!(read(&["fruit", "banana"]).is_none());
+        assert!(read(&[&attributes[..], &["not a name", "x"]].concat()).is_none());
+        assert_eq!(made(&[b"fruit", b"banana"], Shape::Event).0, r#"["fruit","banana"]"#);
     }
 
     proptest! {

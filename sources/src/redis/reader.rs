@@ -10,7 +10,7 @@ use broker_event::{Event, EventBuilder};
 use super::entry::{self, Entry, Id};
 use super::group::{Control, Group, gone};
 use super::losses::Losses;
-use super::payload::{Shape, payload};
+use super::payload::{Shape, own, payload};
 use super::trouble::{is_gone, malformed, trouble};
 use crate::source::{Context, SourceError};
 
@@ -106,6 +106,11 @@ impl Work {
     /// When there cannot be one, which only the configuration could be the reason of.
     pub(super) fn event(&self, entry: &Entry) -> Result<Option<Event>, SourceError> {
         let Some(fields) = &entry.fields else { return Ok(None) };
+        if self.shape == Shape::Event
+            && let Some(event) = own(fields)
+        {
+            return Ok(Some(event));
+        }
         let impossible =
             |error: &dyn std::error::Error| SourceError::Config(format!("{}: {error}", entry.id));
         let payload = payload(fields, self.shape).map_err(|error| impossible(&error))?;

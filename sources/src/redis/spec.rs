@@ -19,7 +19,8 @@ use super::entry::Id;
 use super::payload::Shape;
 use crate::given::Need;
 
-/// On a Redis source: in which form entries become JSON, `array` (Knative's, the default) or `object`.
+/// On a Redis source: in which form entries become JSON, `array` (Knative's, the default) or `object`; with `event`, entries
+/// that hold the attributes of an event by name, as the Redis sink writes them, are that event, and others an `array`.
 pub const PAYLOAD: &str = "weft.dev/payload";
 
 /// The most consumers a source can have. Each is a connection, and together they share the memory that a source may use.
@@ -207,7 +208,7 @@ impl SourceSpec for RedisStreamSource {
         let mut errors = FieldErrors::new();
         let start =
             "expected now, earliest, a time such as 2026-01-31T12:00:00Z, or the id of an entry";
-        let payload = "expected array or object";
+        let payload = "expected array, object or event";
         for (key, is_valid, rule) in [
             (START, (|text| Start::parse(text).is_some()) as fn(&str) -> bool, start),
             (PAYLOAD, |text| Shape::parse(text).is_some(), payload),
@@ -232,7 +233,7 @@ impl RedisStreamSource {
     }
 
     /// What it needs of Secrets.
-    pub(super) fn secrets(&self) -> Vec<Need> {
+    pub(crate) fn secrets(&self) -> Vec<Need> {
         let Some(options) = &self.dial_options else { return Vec::new() };
         let password = options.password.as_ref().and_then(PasswordReference::need);
         let files = [(CA_CERT, &options.ca_cert), (CERT, &options.cert), (KEY, &options.key)];

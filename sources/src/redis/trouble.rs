@@ -10,7 +10,7 @@ use crate::source::SourceError;
 const MAX_SHOWN: usize = 300;
 
 /// Turns the failure of `what`, a few words that follow "cannot", into the decision that it calls for.
-pub(super) fn trouble(what: impl Into<String>, error: &RedisError) -> SourceError {
+pub(crate) fn trouble(what: impl Into<String>, error: &RedisError) -> SourceError {
     let what = what.into();
     if error.kind() == ErrorKind::AuthenticationFailed || is_unauthenticated(error) {
         return SourceError::Credentials { what: format!("{what}: Redis refused the credentials") };

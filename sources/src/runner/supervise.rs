@@ -1,9 +1,10 @@
-//! Keeps one source running: starts it again after failures, ever more slowly, and contains its panics.
+//! Keeps one source or sink running: starts it again after failures, ever more slowly, and contains its panics.
 
 use std::any::Any;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -11,12 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::backoff::{Backoff, roll};
-use crate::source::{Context, SourceError, chain};
-use crate::status::{Key, State};
-
-/// Waits between starts: at once enough that a blip goes unnoticed, and a minute at most, so that a source which
-/// cannot work costs next to nothing and one whose upstream has come back is not idle for long.
-const RESTART: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+use crate::source::{SourceError, chain};
+use crate::status::{Key, Reporter, State};
 
 /// A source that ran this long has recovered; its next failure counts as the first. Longer than the longest wait, or
 /// a source that fails after a while would be started at an ever higher pace.
@@ -28,69 +25,76 @@ const GRACE: Duration = Duration::from_millis(800);
 /// How long to wait for a task that was cut off. Only one that blocks its thread takes longer, and nothing can end it.
 const ABORT: Duration = Duration::from_millis(200);
 
-/// A source in motion.
-pub(super) type Run = BoxFuture<'static, Result<(), SourceError>>;
+/// A source or sink in motion.
+pub(crate) type Run = BoxFuture<'static, Result<(), SourceError>>;
 
 /// Whom to supervise.
 #[derive(Debug)]
-pub(super) struct Supervised {
-    pub(super) key: Key,
-    pub(super) context: Context,
+pub(crate) struct Supervised {
+    pub(crate) key: Key,
+    /// Ends it.
+    pub(crate) stop: CancellationToken,
+    /// Where its failures are told.
+    pub(crate) report: Reporter,
+    /// Counts its restarts.
+    pub(crate) restarts: Counter,
+    /// Waits between starts.
+    pub(crate) restart: Backoff,
     /// The end of whatever ran under this key before.
-    pub(super) previous: Option<CancellationToken>,
+    pub(crate) previous: Option<CancellationToken>,
     /// Cancelled at the end.
-    pub(super) done: CancellationToken,
+    pub(crate) done: CancellationToken,
 }
 
-/// Runs `run` until the context's stop.
-pub(super) async fn supervise(
+/// Runs `run` until its stop.
+pub(crate) async fn supervise(
     supervised: Supervised,
     tasks: TaskTracker,
-    run: impl Fn(Context) -> Run + Send,
+    run: impl Fn() -> Run + Send,
 ) {
-    let Supervised { key, context, previous, done } = supervised;
+    let Supervised { key, stop, report, restarts, restart, previous, done } = supervised;
     let _done = done.drop_guard();
     if let Some(previous) = previous {
         previous.cancelled().await;
     }
     let mut failures = 0;
-    while !context.stop.is_cancelled() {
+    while !stop.is_cancelled() {
         let started = Instant::now();
-        let span = tracing::info_span!("source", kind = key.kind, namespace = %key.namespace, name = %key.name);
-        let mut task = tasks.spawn(run(context.clone()).instrument(span));
+        let span = tracing::info_span!("run", kind = key.kind, namespace = %key.namespace, name = %key.name);
+        let mut task = tasks.spawn(run().instrument(span));
         let ended = tokio::select! {
             biased;
             ended = &mut task => ended,
-            () = context.stop.cancelled() => return end(&key, task).await,
+            () = stop.cancelled() => return end(&key, task).await,
         };
         let failure = Failure::of(ended);
-        if context.stop.is_cancelled() {
+        if stop.is_cancelled() {
             return;
         }
         failures = if started.elapsed() >= RECOVERED { 1 } else { failures + 1 };
         if !failure.is_retryable {
-            tracing::error!(source = %key, "the source cannot run: {}", failure.message);
-            context.report.update(|status| {
+            tracing::error!(run = %key, "cannot run: {}", failure.message);
+            report.update(|status| {
                 status.state = State::Failed;
                 status.reason = failure.reason;
                 status.message = failure.message;
             });
-            return context.stop.cancelled().await;
+            return stop.cancelled().await;
         }
-        let wait = RESTART.wait(failures, roll());
-        tracing::warn!(source = %key, ?wait, "the source failed and will be restarted: {}", failure.message);
-        context.report.update(|status| {
+        let wait = restart.wait(failures, roll());
+        tracing::warn!(run = %key, ?wait, "failed and will be restarted: {}", failure.message);
+        report.update(|status| {
             status.state = State::Waiting;
             status.reason = failure.reason;
             status.message = failure.message;
         });
         tokio::select! {
             biased;
-            () = context.stop.cancelled() => return,
+            () = stop.cancelled() => return,
             () = sleep(wait) => {}
         }
-        context.metrics.restarted();
-        context.report.update(|status| {
+        restarts.inc();
+        report.update(|status| {
             status.state = State::Starting;
             status.restarts += 1;
         });
@@ -102,15 +106,15 @@ async fn end(key: &Key, mut task: JoinHandle<Result<(), SourceError>>) {
     if let Ok(ended) = timeout(GRACE, &mut task).await {
         match ended {
             Ok(Ok(()) | Err(SourceError::Stopped)) => {}
-            Ok(Err(error)) => tracing::debug!(source = %key, %error, "failed while stopping"),
-            Err(error) => tracing::error!(source = %key, %error, "panicked while stopping"),
+            Ok(Err(error)) => tracing::debug!(run = %key, %error, "failed while stopping"),
+            Err(error) => tracing::error!(run = %key, %error, "panicked while stopping"),
         }
         return;
     }
-    tracing::warn!(source = %key, "the source did not stop when asked to and was cut off");
+    tracing::warn!(run = %key, "did not stop when asked to and was cut off");
     task.abort();
     if timeout(ABORT, task).await.is_err() {
-        tracing::error!(source = %key, "the source blocks its thread and goes on");
+        tracing::error!(run = %key, "blocks its thread and goes on");
     }
 }
 

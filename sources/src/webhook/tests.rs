@@ -189,7 +189,7 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit() {
     let chunks = stream::repeat_with(move || Ok::<_, Infallible>(Frame::data(chunk.clone())));
     let request = http::Request::post("/").body(StreamBody::new(chunks)).unwrap();
     assert_eq!(hooks.serve("ns", "one", request).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(hooks.0.memory.available_permits(), MAX_HELD);
+    assert_eq!(hooks.0.bodies.memory.available_permits(), MAX_HELD);
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,10 +205,10 @@ async fn a_body_that_dribbles_in_is_cut_off_in_time() {
 async fn all_bodies_together_have_a_limit() {
     let hooks = hooks();
     let _registration = register(&hooks, Length);
-    let held = hooks.hold(MAX_HELD - 2).unwrap();
+    let held = hooks.0.bodies.hold(MAX_HELD - 2).unwrap();
     let response = hooks.serve("ns", "one", post("abc")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     drop(held);
     assert_eq!(hooks.serve("ns", "one", post("abc")).await.status().as_u16(), 400);
-    assert_eq!(hooks.0.memory.available_permits(), MAX_HELD);
+    assert_eq!(hooks.0.bodies.memory.available_permits(), MAX_HELD);
 }

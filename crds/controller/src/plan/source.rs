@@ -29,23 +29,23 @@ struct Outlet {
     wrong: Option<(&'static str, String)>,
 }
 
-/// A value that a source needs and that is not there.
-struct Missing {
+/// A value that a source or a sink needs and that is not there.
+pub(super) struct Missing {
     field: &'static str,
-    condition: &'static str,
-    reason: &'static str,
-    why: String,
+    pub(super) condition: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) why: String,
 }
 
-/// What is looked up for a source.
-struct Looked {
-    given: Given,
+/// What is looked up for a source or a sink.
+pub(super) struct Looked {
+    pub(super) given: Given,
     /// What its status says is not there.
-    missing: Vec<Missing>,
+    pub(super) missing: Vec<Missing>,
     /// Whether it can run nevertheless.
-    suffices: bool,
+    pub(super) suffices: bool,
     /// The conditions that say whether what it cannot run without is there.
-    about: Vec<&'static str>,
+    pub(super) about: Vec<&'static str>,
 }
 
 impl Planner<'_> {
@@ -65,12 +65,7 @@ impl Planner<'_> {
             return self.torn(kind, key, held);
         };
         let outlet = self.outlet(name, config.sink(), config.ce_overrides());
-        let looked = self.look_up(name, config.needs(&about));
-        let then = if looked.suffices { "the source runs without" } else { "the source waits" };
-        for Missing { field, why, .. } in &looked.missing {
-            let Name { namespace, name } = name;
-            self.note(format!("source {namespace}/{name}: {field}: {why}: {then}"));
-        }
+        let looked = self.look_up("source", name, config.needs(&about));
         let leaves = config.leaves_traces(&about);
         let (conditions, facts) = self.say_source(kind, held, &outlet, &looked);
         let status = Status {
@@ -120,7 +115,7 @@ impl Planner<'_> {
             return;
         };
         // A Secret that was deleted too may be remembered where the source ran. Without it the source says what stays.
-        let given = self.look_up(name, config.needs(about)).given;
+        let given = self.gather(name, config.needs(about)).given;
         let (about, (sink, ce_overrides)) = (Arc::clone(about), nowhere());
         let retiring = Wanted { about, sink, ce_overrides, given, config, aim: Aim::Retire };
         let status = self.in_force.sources.get(&retiring.key());
@@ -149,25 +144,11 @@ impl Planner<'_> {
             }
             None => conditions.holds(condition::SINK_PROVIDED),
         }
-        let running = sources::Key {
-            namespace: key.namespace.as_str().into(),
-            name: key.name.as_str().into(),
-            kind: kind.name,
-        };
-        let status = self.in_force.sources.get(&running);
-        let (truth, reason, why) = match (held.unread(), self.in_force.problems.get(key), status) {
-            (Some(why), _, _) => (Truth::False, "InvalidSpec", why),
-            (None, Some(problem), _) => (Truth::False, "NotInForce", problem.as_str()),
-            (None, None, None) => (Truth::Unknown, "NotStarted", "it does not run yet"),
-            (None, None, Some(status)) => match status.state {
-                State::Running => (Truth::True, "", ""),
-                State::Starting => {
-                    (Truth::Unknown, "Starting", "it has not said yet that it works")
-                }
-                State::Waiting | State::Failed | State::Retired => {
-                    (Truth::False, status.reason, status.message.as_str())
-                }
-            },
+        let status = self.running(key);
+        let (truth, reason, why) = match (held.unread(), self.in_force.problems.get(key)) {
+            (Some(why), _) => (Truth::False, "InvalidSpec", why),
+            (None, Some(problem)) => (Truth::False, "NotInForce", problem.as_str()),
+            (None, None) => works(status),
         };
         conditions.otherwise(kind.works, truth, reason, why);
         for reported in status.map_or(&[][..], |status| &status.conditions) {
@@ -193,8 +174,28 @@ impl Planner<'_> {
         (conditions, facts.into_iter().map(|(field, value)| (field.to_owned(), value)).collect())
     }
 
-    /// Finds what a source needs.
-    fn look_up(&self, of: &Name, needs: Vec<Need>) -> Looked {
+    /// What is known of the run of a source or a sink.
+    pub(super) fn running(&self, key: &Key) -> Option<&sources::Status> {
+        let running = sources::Key {
+            namespace: key.namespace.as_str().into(),
+            name: key.name.as_str().into(),
+            kind: key.kind,
+        };
+        self.in_force.sources.get(&running)
+    }
+
+    /// Finds what a source or a sink needs, and tells people what is not there; `what` is which of these.
+    pub(super) fn look_up(&mut self, what: &str, of: &Name, needs: Vec<Need>) -> Looked {
+        let looked = self.gather(of, needs);
+        let then = if looked.suffices { "runs without" } else { "waits" };
+        let Name { namespace, name } = of;
+        for Missing { field, why, .. } in &looked.missing {
+            self.note(format!("{what} {namespace}/{name}: {field}: {why}: the {what} {then}"));
+        }
+        looked
+    }
+
+    fn gather(&self, of: &Name, needs: Vec<Need>) -> Looked {
         let mut looked = Looked {
             given: Given::default(),
             missing: Vec::new(),
@@ -280,8 +281,22 @@ fn nowhere() -> (Sink, Overrides) {
     (Sink::Broker { namespace: "".into(), name: "".into() }, Overrides::default())
 }
 
-/// What a source is told of its resource beside the spec.
-fn about(metadata: &ObjectMeta, api_url: &str) -> About {
+/// Whether a source or a sink works, as its run says.
+pub(super) fn works(status: Option<&sources::Status>) -> (Truth, &str, &str) {
+    let Some(status) = status else {
+        return (Truth::Unknown, "NotStarted", "it does not run yet");
+    };
+    match status.state {
+        State::Running => (Truth::True, "", ""),
+        State::Starting => (Truth::Unknown, "Starting", "it has not said yet that it works"),
+        State::Waiting | State::Failed | State::Retired => {
+            (Truth::False, status.reason, status.message.as_str())
+        }
+    }
+}
+
+/// What a source or a sink is told of its resource beside the spec.
+pub(super) fn about(metadata: &ObjectMeta, api_url: &str) -> About {
     let ours = |(key, _): &(&String, &String)| {
         key.starts_with(crds::annotation::PREFIX) && *key != crds::annotation::FILE
     };

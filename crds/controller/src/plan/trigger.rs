@@ -105,6 +105,7 @@ impl<'a> Planner<'a> {
         match watched.keep {
             Keep::Broker => self.of_planned(watched, broker_kind::KIND, name),
             Keep::Source(kind) => self.of_planned(watched, kind.name, name),
+            Keep::Sink(kind) => self.of_planned(watched, kind.name, name),
             Keep::Trigger => {
                 // It may not be planned yet, so what was said about it last counts.
                 let object = &self.world.triggers.get(name)?.object;

@@ -31,6 +31,13 @@ impl Services {
         up_in(&self.0, name).await
     }
 
+    /// `kill -9` of a service, by what it published; its data stay. `up` starts it again.
+    pub(crate) async fn kill(&self, published: &Value) {
+        let pid = published["pid"].as_u64().expect("a process").to_string();
+        let status = Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(status.await.expect("kill runs").success(), "process {pid} was there");
+    }
+
     /// Stops a service; its data stay.
     pub(crate) async fn down(&self, name: &str) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/services/down");

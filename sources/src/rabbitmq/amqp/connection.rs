@@ -7,14 +7,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::AmqpError;
-use super::content::{Assembly, Delivery};
+use super::content::{Assembly, Delivery, Publication};
 use super::frame::{self, Frame, Kind};
 use super::method::{self, Declaration, Id};
 use super::wire::{Reader, TableWriter, put_long, put_short};
+use super::{AmqpError, LargeProperties};
 
 /// The largest frame to agree on: `RabbitMQ` proposes 128 KiB. More would hold up heartbeats behind bodies.
 const MAX_FRAME: u32 = 1 << 20;
+
+/// The smallest that a server may ask for (section 4.2.3).
+const LEAST_FRAME: u32 = 4096;
 
 /// Frames before anything is agreed on: `connection.start` lists what the server can do, in well below a kilobyte.
 const FIRST_FRAMES: usize = 64 << 10;
@@ -57,8 +60,9 @@ pub(crate) struct Connection {
     output: BytesMut,
     /// Whether something was written and not flushed.
     unflushed: bool,
-    /// Payloads that the server may send.
+    /// Payloads that the server may send, in bytes, and those that it takes.
     limit: usize,
+    room: usize,
     heartbeat: Duration,
     heard: Instant,
     spoke: Instant,
@@ -77,11 +81,17 @@ pub(crate) enum Incoming {
     Cancelled,
     /// How many messages are ready in the queue that was asked about.
     Depth(u32),
+    /// The server has taken, or has not, the message that was published as the one with this number, the first being 1; if
+    /// `multiple`, that and all before it.
+    Confirmed { number: u64, multiple: bool, taken: bool },
+    /// A message that was published and that no queue gets, without its body. That the server has taken it comes next.
+    Returned(Delivery),
 }
 
 /// The same, with answers as they come.
 enum Event {
     Delivery(Delivery),
+    Returned(Delivery),
     Cancelled,
     Method(Id, Bytes),
 }
@@ -99,6 +109,7 @@ impl Connection {
             output: BytesMut::from(&b"AMQP\x00\x00\x09\x01"[..]),
             unflushed: false,
             limit: FIRST_FRAMES,
+            room: FIRST_FRAMES,
             heartbeat: Duration::from_secs(HEARTBEAT.into()),
             heard: now,
             spoke: now,
@@ -149,6 +160,30 @@ impl Connection {
         method::put_reject(&mut self.output, channel, tag);
     }
 
+    /// Publishes a message that has to go to a queue. Sent with the next call of [`Connection::next`].
+    ///
+    /// # Errors
+    /// When its properties do not fit into a frame; then nothing is sent.
+    pub(crate) fn publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        message: &Publication,
+    ) -> Result<(), LargeProperties> {
+        let header = message.header(self.room)?;
+        method::put_publish(&mut self.output, channel, exchange, &message.routing_key);
+        frame::put(&mut self.output, Kind::Header, channel, |out| out.put_slice(&header));
+        for part in message.body.chunks(self.room) {
+            frame::put(&mut self.output, Kind::Body, channel, |out| out.put_slice(part));
+        }
+        Ok(())
+    }
+
+    /// Bytes that are still to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
     /// What comes next. Without `reading` nothing is taken off the socket, so that the server has to hold back, and the call
     /// only keeps the connection alive. Can be dropped and called again.
     ///
@@ -197,7 +232,7 @@ impl Connection {
         let mut reader = Reader::new(arguments);
         let (channels, frame, heartbeat) = (reader.u16()?, reader.u32()?, reader.u16()?);
         // Zero stands for no limit, and for no heartbeat.
-        let frame = if frame == 0 { MAX_FRAME } else { frame.min(MAX_FRAME) };
+        let frame = if frame == 0 { MAX_FRAME } else { frame.clamp(LEAST_FRAME, MAX_FRAME) };
         let heartbeat = if heartbeat == 0 { HEARTBEAT } else { heartbeat.min(HEARTBEAT) };
         method::put(&mut self.output, 0, method::TUNE_OK, |out| {
             out.put_u16(channels);
@@ -205,7 +240,8 @@ impl Connection {
             out.put_u16(heartbeat);
         });
         // Headers are never split, and RabbitMQ adds to them what happened to a message: they may outgrow what was agreed.
-        self.limit = usize::try_from(frame).unwrap_or(usize::MAX).saturating_mul(2);
+        let frame = usize::try_from(frame).unwrap_or(usize::MAX);
+        (self.limit, self.room) = (frame.saturating_mul(2), frame - frame::OVERHEAD);
         self.heartbeat = Duration::from_secs(heartbeat.into());
         Ok(())
     }
@@ -295,11 +331,14 @@ impl Connection {
             }
             Kind::Body => self.assembly.as_mut().ok_or(unasked)?.body(payload)?,
         }
-        if self.assembly.as_ref().is_some_and(Assembly::is_whole) {
-            let whole = self.assembly.take().map(Assembly::finish);
-            return Ok(whole.map(Event::Delivery));
-        }
-        Ok(None)
+        let whole = self.assembly.take_if(|assembly| assembly.is_whole());
+        Ok(whole.map(|assembly| {
+            if assembly.is_returned() {
+                Event::Returned(assembly.finish())
+            } else {
+                Event::Delivery(assembly.finish())
+            }
+        }))
     }
 
     fn obey(&mut self, channel: u16, payload: &Bytes) -> Result<Option<Event>, AmqpError> {
@@ -311,6 +350,10 @@ impl Connection {
             }
             method::DELIVER => {
                 self.assembly = Some(Assembly::new(&arguments)?);
+                Ok(None)
+            }
+            method::RETURN => {
+                self.assembly = Some(Assembly::returned(&arguments)?);
                 Ok(None)
             }
             method::CANCEL => Ok(Some(Event::Cancelled)),
@@ -325,8 +368,13 @@ fn incoming(event: Event) -> Result<Option<Incoming>, AmqpError> {
     Ok(match event {
         Event::Delivery(delivery) => Some(Incoming::Delivery(delivery)),
         Event::Cancelled => Some(Incoming::Cancelled),
+        Event::Returned(delivery) => Some(Incoming::Returned(delivery)),
         Event::Method(method::QUEUE_DECLARE_OK, answer) => {
             Some(Incoming::Depth(method::depth(&answer)?))
+        }
+        Event::Method(id @ (method::ACK | method::NACK), arguments) => {
+            let (number, multiple) = method::confirmed(&arguments)?;
+            Some(Incoming::Confirmed { number, multiple, taken: id == method::ACK })
         }
         // That the prefetch changed, or that a consumer ended as it should.
         Event::Method(..) => None,
@@ -343,10 +391,13 @@ impl fmt::Debug for Connection {
 impl Login<'_> {
     /// The arguments of `connection.start-ok`.
     fn write(&self, out: &mut BytesMut) {
-        // Without these the server hangs up on wrong credentials without a word, and says nothing when a queue is deleted.
+        // Without these the server hangs up on wrong credentials without a word, says nothing when a queue is deleted, and
+        // may not say that it has not taken a message.
         let capabilities = TableWriter::default()
             .flag("authentication_failure_close")
-            .flag("consumer_cancel_notify");
+            .flag("consumer_cancel_notify")
+            .flag("publisher_confirms")
+            .flag("basic.nack");
         let properties = TableWriter::default()
             .text("product", "Weft")
             .text("version", env!("CARGO_PKG_VERSION"))

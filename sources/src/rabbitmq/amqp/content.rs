@@ -1,9 +1,9 @@
 //! Messages: a method that delivers, a header with the properties, and a body in frames (section 4.2.6).
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::AmqpError;
-use super::wire::{Reader, Table};
+use super::wire::{Reader, Table, put_long, put_short};
+use super::{AmqpError, LargeProperties};
 
 /// A message that was delivered.
 #[derive(Clone, Debug)]
@@ -40,11 +40,26 @@ pub(crate) struct Properties<'a> {
     pub(crate) app_id: Option<&'a [u8]>,
 }
 
+/// A message to publish. It is to outlive the server (delivery mode 2).
+#[derive(Clone, Debug)]
+pub(crate) struct Publication {
+    /// At most [`MAX_SHORT`](super::MAX_SHORT) bytes, as the content type and the id.
+    pub(crate) routing_key: String,
+    pub(crate) content_type: Option<String>,
+    /// The entries of a table.
+    pub(crate) headers: Bytes,
+    /// By it a message that comes back is known.
+    pub(crate) message_id: String,
+    pub(crate) body: Bytes,
+}
+
 /// A message of which not all frames have come.
 #[derive(Debug)]
 pub(super) struct Assembly {
     delivery: Delivery,
     body: Body,
+    /// Whether it was published here and comes back.
+    returned: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +126,29 @@ impl<'a> Properties<'a> {
     }
 }
 
+impl Publication {
+    /// The payload of the header, which has to fit into a frame with room for `most` bytes.
+    pub(super) fn header(&self, most: usize) -> Result<Bytes, LargeProperties> {
+        const CLASS: u16 = 60;
+        const PERSISTENT: u8 = 2;
+        let has = |property: u16| 1 << (15 - property);
+        let flags = has(2) | has(3) | has(8);
+        let mut out = BytesMut::with_capacity(64 + self.headers.len());
+        out.put_u16(CLASS);
+        // A weight that is not used.
+        out.put_u16(0);
+        out.put_u64(u64::try_from(self.body.len()).unwrap_or(u64::MAX));
+        out.put_u16(if self.content_type.is_some() { flags | has(0) } else { flags });
+        if let Some(content_type) = &self.content_type {
+            put_short(&mut out, content_type);
+        }
+        put_long(&mut out, &self.headers);
+        out.put_u8(PERSISTENT);
+        put_short(&mut out, &self.message_id);
+        if out.len() <= most { Ok(out.freeze()) } else { Err(LargeProperties) }
+    }
+}
+
 impl Assembly {
     /// Begins with the arguments of `basic.deliver`.
     pub(super) fn new(arguments: &Bytes) -> Result<Self, AmqpError> {
@@ -124,11 +162,30 @@ impl Assembly {
         let routing_key = arguments.slice_ref(reader.short()?);
         let (properties, body) = (Bytes::new(), Bytes::new());
         let delivery = Delivery { tag, exchange, routing_key, properties, body, too_large: None };
-        Ok(Self { delivery, body: Body::Unknown })
+        Ok(Self { delivery, body: Body::Unknown, returned: false })
     }
 
-    /// Adds the header. A body of more than `limit` bytes is not kept.
+    /// Begins with the arguments of `basic.return`.
+    pub(super) fn returned(arguments: &Bytes) -> Result<Self, AmqpError> {
+        let mut reader = Reader::new(arguments);
+        // Why: there is one reason only, that no queue gets it.
+        reader.u16()?;
+        reader.short()?;
+        let exchange = arguments.slice_ref(reader.short()?);
+        let routing_key = arguments.slice_ref(reader.short()?);
+        let (properties, body) = (Bytes::new(), Bytes::new());
+        let delivery =
+            Delivery { tag: 0, exchange, routing_key, properties, body, too_large: None };
+        Ok(Self { delivery, body: Body::Unknown, returned: true })
+    }
+
+    pub(super) fn is_returned(&self) -> bool {
+        self.returned
+    }
+
+    /// Adds the header. A body of more than `limit` bytes is not kept, nor is one that comes back.
     pub(super) fn header(&mut self, payload: &Bytes, limit: u64) -> Result<(), AmqpError> {
+        let limit = if self.returned { 0 } else { limit };
         let Body::Unknown = self.body else {
             return Err(AmqpError::Violation("a message has two headers"));
         };

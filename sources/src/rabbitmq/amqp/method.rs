@@ -24,7 +24,13 @@ pub(super) const UNBLOCKED: Id = Id(10, 61);
 pub(super) const CHANNEL_CLOSE: Id = Id(20, 40);
 pub(super) const CANCEL: Id = Id(60, 30);
 pub(super) const CANCEL_OK: Id = Id(60, 31);
+const PUBLISH: Id = Id(60, 40);
+/// A message that was to go to a queue, and went to none.
+pub(super) const RETURN: Id = Id(60, 50);
 pub(super) const DELIVER: Id = Id(60, 60);
+/// Of a consumer: it is done with a message. Of the server: it has taken one that was published.
+pub(super) const ACK: Id = Id(60, 80);
+pub(super) const NACK: Id = Id(60, 120);
 const CHANNEL_OPEN: Id = Id(20, 10);
 const CHANNEL_OPEN_OK: Id = Id(20, 11);
 const EXCHANGE_DECLARE: Id = Id(40, 10);
@@ -37,8 +43,9 @@ const QOS: Id = Id(60, 10);
 const QOS_OK: Id = Id(60, 11);
 const CONSUME: Id = Id(60, 20);
 const CONSUME_OK: Id = Id(60, 21);
-const ACK: Id = Id(60, 80);
 const REJECT: Id = Id(60, 90);
+const CONFIRM_SELECT: Id = Id(85, 10);
+const CONFIRM_SELECT_OK: Id = Id(85, 11);
 
 /// What is asked for on a channel, and answered.
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ pub(crate) enum Declaration<'a> {
     Consumer { queue: &'a str, tag: &'a str, wait: bool },
     /// That no more messages are delivered to that consumer; not answered.
     End { tag: &'a str },
+    /// That the server says of each message that is published on the channel whether it has taken it. `RabbitMQ`'s own.
+    Confirms,
 }
 
 impl Declaration<'_> {
@@ -70,6 +79,7 @@ impl Declaration<'_> {
             Self::Prefetch(_) => (QOS, QOS_OK),
             Self::Consumer { .. } => (CONSUME, CONSUME_OK),
             Self::End { .. } => (CANCEL, CANCEL_OK),
+            Self::Confirms => (CONFIRM_SELECT, CONFIRM_SELECT_OK),
         }
     }
 
@@ -118,6 +128,7 @@ impl Declaration<'_> {
                 put_short(out, tag);
                 out.put_u8(1);
             }
+            Self::Confirms => out.put_u8(0),
         }
     }
 }
@@ -154,6 +165,23 @@ pub(super) fn put_ack(out: &mut BytesMut, channel: u16, tag: u64, multiple: bool
         out.put_u64(tag);
         out.put_u8(multiple.into());
     });
+}
+
+/// Announces a message to an exchange. It comes back if no queue gets it.
+pub(super) fn put_publish(out: &mut BytesMut, channel: u16, exchange: &str, routing_key: &str) {
+    const MANDATORY: u8 = 1;
+    put(out, channel, PUBLISH, |out| {
+        out.put_u16(0);
+        put_short(out, exchange);
+        put_short(out, routing_key);
+        out.put_u8(MANDATORY);
+    });
+}
+
+/// Which message was confirmed, and whether with it all before it were.
+pub(super) fn confirmed(arguments: &[u8]) -> Result<(u64, bool), AmqpError> {
+    let mut reader = Reader::new(arguments);
+    Ok((reader.u64()?, reader.u8()? & 1 != 0))
 }
 
 /// Gives up a message: the queue's dead letter exchange has it then, if the queue has one.

@@ -135,7 +135,7 @@ where
 }
 
 /// An open connection, and the server's side of it.
-async fn opened(heartbeat: u16) -> (Connection, Peer<DuplexStream>) {
+pub(crate) async fn opened(heartbeat: u16) -> (Connection, Peer<DuplexStream>) {
     let (ours, theirs) = duplex(1 << 20);
     let mut peer = Peer::new(theirs);
     let welcome = async move {
@@ -270,6 +270,43 @@ async fn a_server_that_breaks_the_protocol_is_left() {
     let headless = [deliver, frame(3, 1, b"x")].concat();
     let expected = "the server breaks the protocol: a message has a body before its header";
     assert_eq!(violation(&headless).await, expected);
+}
+
+#[tokio::test]
+async fn what_is_published_is_what_a_consumer_reads() {
+    let (mut connection, mut peer) = opened(60).await;
+    let message = Publication {
+        routing_key: "k".to_owned(),
+        content_type: Some("text/plain".to_owned()),
+        headers: TableWriter::default().text("a", "b").finish(),
+        message_id: "m".to_owned(),
+        body: b"x".repeat(300_000).into(),
+    };
+    connection.publish(1, "e", &message).unwrap();
+    assert!(connection.unsent() > 300_000);
+    let read = async {
+        assert_eq!(peer.called().await.1, (60, 40));
+        let (kind, _, header) = peer.received().await;
+        assert_eq!(kind, 2);
+        let mut assembly = Assembly::new(&Content::new(b"").arguments(1).into()).unwrap();
+        assembly.header(&header, u64::MAX).unwrap();
+        while !assembly.is_whole() {
+            let (kind, _, part) = peer.received().await;
+            assert!(kind == 3 && part.len() <= 131_072 - frame::OVERHEAD);
+            assembly.body(part).unwrap();
+        }
+        assembly.finish()
+    };
+    let delivery = tokio::select! {
+        delivery = read => delivery,
+        incoming = connection.next(true) => panic!("{incoming:?}"),
+    };
+    assert_eq!(delivery.body, message.body);
+    let properties = delivery.properties();
+    assert_eq!(properties.content_type, Some(&b"text/plain"[..]));
+    assert_eq!(properties.message_id, Some(&b"m"[..]));
+    let headers: Vec<_> = properties.headers.unwrap().collect();
+    assert_eq!(headers, [(&b"a"[..], Field::Text(b"b"))]);
 }
 
 #[test]

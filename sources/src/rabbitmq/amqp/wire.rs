@@ -134,7 +134,7 @@ pub(crate) fn put_short(out: &mut BytesMut, text: &str) {
 
 /// Writes what has a length of four bytes before it: a long string, a table.
 pub(crate) fn put_long(out: &mut BytesMut, bytes: &[u8]) {
-    // Nobody sends more than a password and a few names.
+    // Nobody sends as much: what is large is split into frames.
     out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     out.put_slice(bytes);
 }

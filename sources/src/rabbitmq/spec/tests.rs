@@ -101,7 +101,7 @@ fn a_server_is_named_in_one_way() {
     assert_eq!(
         refusal(json!({ "name": "a", "namespace": "other" })),
         "invalid value: other: spec.rabbitmqClusterReference.namespace\n\
-         Secrets are read in the namespace of the source only; copy it there"
+         Secrets are read in the namespace of this object only; copy it there"
     );
 }
 

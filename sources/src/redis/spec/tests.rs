@@ -183,7 +183,7 @@ fn annotations_say_where_to_begin_and_in_which_shape() {
     let refused = with_annotation(PAYLOAD, "map");
     assert_eq!(
         refused,
-        "invalid value: map: metadata.annotations[weft.dev/payload]\nexpected array or object"
+        "invalid value: map: metadata.annotations[weft.dev/payload]\nexpected array, object or event"
     );
     assert!(with_annotation("weft.dev/order", "key").contains("weft.dev/start, weft.dev/payload"));
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Run, Supervised, supervise};
+use crate::runner::RESTART;
 use crate::source::{self, Context, SourceError};
 use crate::status::{Board, State, Status, fake};
 
@@ -33,10 +34,18 @@ fn start_after(
 ) -> World {
     let (context, board) = source::fake::World::new().context("Test");
     let (stop, done) = (context.stop.clone(), CancellationToken::new());
-    let supervised = Supervised { key: fake::key("Test"), context, previous, done: done.clone() };
+    let supervised = Supervised {
+        key: fake::key("Test"),
+        stop: stop.clone(),
+        report: context.report.clone(),
+        restarts: context.metrics.restarts(),
+        restart: RESTART,
+        previous,
+        done: done.clone(),
+    };
     let starts = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&starts);
-    let counted = move |context| run(counter.fetch_add(1, Ordering::Relaxed) + 1, context);
+    let counted = move || run(counter.fetch_add(1, Ordering::Relaxed) + 1, context.clone());
     let tasks = TaskTracker::new();
     let task = tasks.spawn(supervise(supervised, tasks.clone(), counted));
     World { task, stop, done, board, starts }

@@ -165,6 +165,18 @@ impl Content {
         frames
     }
 
+    /// All frames of a message that comes back, because no queue gets it.
+    pub(crate) fn returned(&self) -> Vec<u8> {
+        let mut arguments = BytesMut::new();
+        arguments.put_u16(312);
+        put_short(&mut arguments, "NO_ROUTE");
+        put_short(&mut arguments, &self.exchange);
+        put_short(&mut arguments, &self.routing_key);
+        let method = frame(1, 1, &[&[0, 60, 0, 50][..], &arguments].concat());
+        let body = frame(3, 1, &self.body);
+        [method, frame(2, 1, &self.header()), body].concat()
+    }
+
     /// What a client makes of them.
     pub(crate) fn delivery(&self, tag: u64) -> Delivery {
         Delivery {

@@ -1,0 +1,261 @@
+//! The client: its options, what it tells, and what its errors mean.
+
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tokio::sync::Notify;
+
+use super::{
+    CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
+};
+use crate::given::{Given, NotGiven};
+use crate::source::{About, SourceError};
+
+/// How much of what the client says is shown. Its sentences are shorter; what they quote comes from the network.
+const MAX_SHOWN: usize = 300;
+
+/// Most bytes of records that go to a partition together. A topic that takes less than this for one record would refuse small
+/// ones with large ones; and it is enough for a hundred thousand small ones a second.
+pub(super) const BATCH: usize = 64 << 10;
+
+/// Why a producer cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Kafka refuses the credentials, or what they allow.
+    Refused(String),
+    /// The topic does not exist.
+    Absent(String),
+    /// The producer is of no use any more.
+    Broken(String),
+    /// No server answers, it is said.
+    Down,
+}
+
+/// What the client tells, on threads of its own.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    trouble: Option<Trouble>,
+    /// What was said last about a server.
+    reason: String,
+}
+
+/// What the client calls.
+#[derive(Clone, Debug)]
+pub(super) struct Callbacks(pub(super) Arc<Told>);
+
+impl Told {
+    /// Notes what the client says.
+    fn note(&self, code: Code, reason: &str) {
+        if !self.meet(code, reason) {
+            self.state().reason = shown(reason);
+        }
+    }
+
+    /// Notes trouble; answers whether it is any.
+    pub(super) fn meet(&self, code: Code, reason: &str) -> bool {
+        let Some(trouble) = meaning(code, reason) else { return false };
+        {
+            let mut state = self.state();
+            // That none answers says less than what was said of any of them.
+            if trouble != Trouble::Down || state.trouble.is_none() {
+                state.trouble = Some(trouble);
+            }
+        }
+        self.news.notify_one();
+        true
+    }
+
+    /// Waits for trouble.
+    pub(super) async fn trouble(&self) -> Trouble {
+        loop {
+            let news = self.news.notified();
+            if let Some(trouble) = self.state().trouble.take() {
+                return trouble;
+            }
+            news.await;
+        }
+    }
+
+    /// Whether the credentials were refused, and with which words.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match &self.state().trouble {
+            Some(Trouble::Refused(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// What was said last about a server.
+    pub(super) fn reason(&self) -> String {
+        let reason = self.state().reason.clone();
+        if reason.is_empty() { "no server answers".to_owned() } else { reason }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        let line = shown(line);
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => tracing::warn!(facility, "Kafka's client: {line}"),
+            _ => tracing::debug!(facility, "Kafka's client: {line}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.0.note(code, reason);
+        }
+    }
+}
+
+/// What an error means for the producer; nothing if it goes on by itself.
+fn meaning(code: Code, reason: &str) -> Option<Trouble> {
+    let reason = || shown(reason);
+    match code {
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => Some(Trouble::Refused(reason())),
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => Some(Trouble::Absent(reason())),
+        Code::Fatal => Some(Trouble::Broken(reason())),
+        Code::AllBrokersDown => Some(Trouble::Down),
+        _ => None,
+    }
+}
+
+/// The options of a producer of the sink.
+pub(super) fn options(
+    spec: &KafkaSink,
+    about: &About,
+    given: &Given,
+) -> Result<ClientConfig, SourceError> {
+    let mut options = ClientConfig::new();
+    let servers: Vec<&str> = spec.servers().collect();
+    options.set("bootstrap.servers", servers.join(","));
+    options.set("client.id", format!("weft-{}-{}", about.namespace, about.name));
+    options.set("batch.size", BATCH.to_string());
+    for (option, value) in [
+        ("acks", "all"),
+        ("enable.idempotence", "true"),
+        // Within what a request waits for its answer: what is not written by then is not written later either.
+        ("message.timeout.ms", "8000"),
+        ("request.timeout.ms", "5000"),
+        // Requests wait for their records, so records do not wait for more of them.
+        ("linger.ms", "1"),
+        // As clients in Java choose the partition of a key, so that a key has one partition whoever writes.
+        ("partitioner", "murmur2_random"),
+        // How large a record may be the topic decides, and what is queued is bounded by the requests under way.
+        ("message.max.bytes", "1000000000"),
+        ("queue.buffering.max.kbytes", "2097151"),
+        ("queue.buffering.max.messages", "1000000"),
+        // A server that is back is noticed before users do.
+        ("reconnect.backoff.max.ms", "2000"),
+        ("socket.connection.setup.timeout.ms", "10000"),
+        ("socket.keepalive.enable", "true"),
+        ("allow.auto.create.topics", "false"),
+        ("log.connection.close", "false"),
+        ("enable.metrics.push", "false"),
+    ] {
+        options.set(option, value);
+    }
+    // What the client would tell beyond that is of use to its developers.
+    options.set_log_level(RDKafkaLogLevel::Warning);
+    protect(&mut options, given)?;
+    Ok(options)
+}
+
+/// Encryption and credentials, as the Secret says.
+fn protect(options: &mut ClientConfig, given: &Given) -> Result<(), SourceError> {
+    let Some(protocol) = given.get(PROTOCOL) else { return Ok(()) };
+    let (protocol, logs_in, encrypts) = match protocol.expose().trim() {
+        "PLAINTEXT" => ("plaintext", false, false),
+        "SSL" => ("ssl", false, true),
+        "SASL_PLAINTEXT" => ("sasl_plaintext", true, false),
+        "SASL_SSL" => ("sasl_ssl", true, true),
+        _ => {
+            let why = "it is none of PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL";
+            return Err(NotGiven { field: PROTOCOL, why }.into());
+        }
+    };
+    options.set("security.protocol", protocol);
+    if logs_in {
+        options.set("sasl.mechanism", mechanism(given)?);
+        options.set("sasl.username", text(given, USER)?);
+        options.set("sasl.password", text(given, PASSWORD)?);
+    }
+    if encrypts {
+        if given.get(CA_CERT).is_some() {
+            options.set("ssl.ca.pem", text(given, CA_CERT)?);
+        } else {
+            // The library brings its own OpenSSL, which does not know where this system keeps its certificates.
+            options.set("ssl.ca.location", "probe");
+        }
+        let skip = given.get(USER_SKIP).is_some_and(|text| text.expose().trim() == "true");
+        let shown = given.get(USER_CERT).is_some() || given.get(USER_KEY).is_some();
+        if shown && !skip {
+            options.set("ssl.certificate.pem", text(given, USER_CERT)?);
+            options.set("ssl.key.pem", text(given, USER_KEY)?);
+        }
+    }
+    Ok(())
+}
+
+fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
+    let why = match given.require(MECHANISM)?.expose().trim() {
+        "PLAIN" => return Ok("PLAIN"),
+        "SCRAM-SHA-256" => return Ok("SCRAM-SHA-256"),
+        "SCRAM-SHA-512" => return Ok("SCRAM-SHA-512"),
+        "OAUTHBEARER" => {
+            "OAUTHBEARER is not supported; log in with SCRAM or PLAIN, or show a certificate"
+        }
+        _ => "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512",
+    };
+    Err(NotGiven { field: MECHANISM, why }.into())
+}
+
+/// A value that can be handed to the library, which is written in C.
+fn text<'a>(given: &'a Given, field: &'static str) -> Result<&'a str, SourceError> {
+    let value = given.require(field)?.expose();
+    if value.contains('\0') {
+        return Err(NotGiven { field, why: "it holds a character with the code 0" }.into());
+    }
+    Ok(value)
+}
+
+/// Why no client can be made of the options. The library's own words quote them, and they hold secrets; only the name of the
+/// option passes.
+pub(super) fn unmade(error: KafkaError) -> SourceError {
+    match error {
+        KafkaError::ClientConfig(_, _, option, _) => {
+            SourceError::Config(format!("Kafka's client refuses the option {option}"))
+        }
+        // What is wrong with certificates and keys, in OpenSSL's words.
+        KafkaError::ClientCreation(why) if why.contains("ssl.") => {
+            SourceError::Config(format!("auth.secret.ref: {}", shown(&why)))
+        }
+        other => SourceError::unavailable("make a client for Kafka", shown(&other.to_string())),
+    }
+}
+
+/// Text from outside, on one line and short.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_SHOWN).collect()
+}

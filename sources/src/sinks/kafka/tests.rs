@@ -1,0 +1,135 @@
+//! What a user may write, and what becomes of it.
+
+use crds::admission::Kind;
+use serde_json::{Value, json};
+
+use super::client::options;
+use super::{
+    CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
+};
+use crate::given::{Given, Necessity};
+use crate::secret::Secret;
+use crate::sinks::EventSink;
+use crate::sinks::sink::fake::{refused, sink};
+use crate::source::fake::about;
+
+#[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn with(more: Value) -> Value {
+    let mut spec = json!({"topic": "t", "bootstrapServers": ["k:9092"]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+fn given(values: &[(&'static str, &str)]) -> Given {
+    values.iter().map(|(field, value)| (*field, Secret::new(*value))).collect()
+}
+
+#[test]
+fn content_is_structured_if_nothing_is_said() {
+    assert_eq!(sink::<KafkaSink>(with(json!({}))).spec.content_mode.as_deref(), Some("structured"));
+    assert_eq!(
+        sink::<KafkaSink>(with(json!({"contentMode": ""}))).spec.content_mode.as_deref(),
+        Some("structured")
+    );
+    let binary = sink::<KafkaSink>(with(json!({"contentMode": "binary"}))).spec;
+    assert!(binary.is_binary());
+}
+
+#[test]
+fn refusals_have_knatives_words() {
+    assert_eq!(refused::<KafkaSink>(with(json!({}))), "");
+    assert_eq!(
+        refused::<KafkaSink>(with(json!({"numPartitions": 10, "replicationFactor": 1}))),
+        ""
+    );
+    for (more, said) in [
+        (json!({"topic": ""}), "invalid value: : spec.topic\n"),
+        (json!({"topic": "a b"}), "invalid value: a b: spec.topic\n"),
+        (json!({"bootstrapServers": []}), "invalid value: []: spec.bootstrapServers"),
+        (json!({"bootstrapServers": ["k"]}), "invalid value: k: spec.bootstrapServers[0]\n"),
+        (json!({"numPartitions": 0}), "invalid value: 0: spec.numPartitions\n"),
+        (json!({"replicationFactor": -1}), "invalid value: -1: spec.replicationFactor\n"),
+        (json!({"contentMode": "batch"}), "invalid value: batch: spec.contentMode"),
+        (
+            json!({"auth": {"secret": {"ref": {"name": ""}}}}),
+            "missing field(s): spec.auth.secret.ref.name",
+        ),
+    ] {
+        let text = refused::<KafkaSink>(with(more));
+        assert!(text.starts_with(said.trim_end()), "{text}");
+    }
+}
+
+#[test]
+fn the_topic_and_how_it_is_made_do_not_change() {
+    let old = sink::<KafkaSink>(with(json!({"numPartitions": 1, "replicationFactor": 1})));
+    let new = sink::<KafkaSink>(with(json!({"topic": "u", "bootstrapServers": ["l:1"]})));
+    let refused = Kind::validate_update(&new, &old).to_string();
+    assert_eq!(
+        refused,
+        "Immutable field updated: spec.numPartitions, spec.replicationFactor, spec.topic"
+    );
+    assert_eq!(Kind::validate_update(&old, &old).to_string(), "");
+}
+
+#[test]
+fn it_needs_the_secret_and_of_it_the_protocol() {
+    let about = about();
+    assert!(sink::<KafkaSink>(with(json!({}))).spec.needs(&about).is_empty());
+    let spec = sink::<KafkaSink>(with(json!({"auth": {"secret": {"ref": {"name": "k"}}}}))).spec;
+    let needs = spec.needs(&about);
+    assert!(needs.iter().all(|need| need.name == "k"));
+    let required: Vec<_> =
+        needs.iter().filter(|need| need.necessity == Necessity::Required).collect();
+    assert_eq!(required.len(), 1);
+    assert_eq!(required[0].key, "protocol");
+    assert_eq!(required[0].missing, Some(("TopicReady", "SecretNotFound")));
+}
+
+#[test]
+fn the_secret_says_how_servers_are_reached() {
+    let spec = sink::<KafkaSink>(with(json!({"bootstrapServers": ["a:1, b:2", "c:3"]}))).spec;
+    let set = |values: &[(&'static str, &str)]| options(&spec, &about(), &given(values));
+    let plain = set(&[]).unwrap();
+    assert_eq!(plain.get("bootstrap.servers"), Some("a:1,b:2,c:3"));
+    assert_eq!((plain.get("acks"), plain.get("security.protocol")), (Some("all"), None));
+    let login = [
+        (PROTOCOL, "SASL_SSL\n"),
+        (MECHANISM, "SCRAM-SHA-512"),
+        (USER, "u"),
+        (PASSWORD, "p"),
+        (CA_CERT, "ca"),
+        (USER_CERT, "cert"),
+        (USER_KEY, "key"),
+    ];
+    let both = set(&login).unwrap();
+    for (option, value) in [
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "u"),
+        ("sasl.password", "p"),
+        ("ssl.ca.pem", "ca"),
+        ("ssl.certificate.pem", "cert"),
+        ("ssl.key.pem", "key"),
+    ] {
+        assert_eq!(both.get(option), Some(value), "{option}");
+    }
+    let skipping = set(&[&login[..], &[(USER_SKIP, "true")]].concat()).unwrap();
+    assert_eq!(skipping.get("ssl.certificate.pem"), None);
+}
+
+#[test]
+fn a_secret_that_says_something_else_is_named_and_not_quoted() {
+    let spec = sink::<KafkaSink>(with(json!({}))).spec;
+    let said = |values: &[(&'static str, &str)]| {
+        options(&spec, &about(), &given(values)).unwrap_err().to_string()
+    };
+    let text = said(&[(PROTOCOL, "hunter2")]);
+    assert!(text.contains("protocol") && !text.contains("hunter2"), "{text}");
+    let text = said(&[(PROTOCOL, "SASL_PLAINTEXT"), (MECHANISM, "OAUTHBEARER")]);
+    assert!(text.contains("not supported"), "{text}");
+    let text = said(&[(PROTOCOL, "SASL_PLAINTEXT"), (MECHANISM, "PLAIN"), (USER, "u")]);
+    assert!(text.contains("password: it is missing"), "{text}");
+    let text = said(&[(PROTOCOL, "SSL"), (CA_CERT, "a\0b")]);
+    assert!(text.contains("ca.crt") && !text.contains("a\0b"), "{text}");
+}
