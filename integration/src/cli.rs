@@ -40,7 +40,9 @@ and the last good state keeps running.")]
   weft send --type shop.order.placed --source /shop --json '{\"id\": 7}'
   weft send --broker team/orders --type t --source /s --subject 42 --ext priority=high --data-file order.xml --content-type application/xml
   weft send -f event.json                          a CloudEvent in the JSON format, or an array of them
-  cat events.ndjson | weft send -f -               one JSON event a line")]
+  cat events.ndjson | weft send -f -               one JSON event a line
+
+Where K_SINK is set, as it is for programs that a source runs, it posts there unless a mesh or a broker is named.")]
     Send(SendArgs),
     /// Watch the events of a broker as they are accepted
     #[command(after_help = "Examples:
@@ -240,11 +242,14 @@ pub struct MeshArgs {
     pub server: Option<url::Url>,
 }
 
+/// The broker that is meant when none is named.
+pub const DEFAULT_BROKER: &str = "default/default";
+
 /// A broker by name.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerArgs {
     /// Broker, as NAME or NAMESPACE/NAME
-    #[arg(long, value_name = "BROKER", default_value = "default/default")]
+    #[arg(long, value_name = "BROKER", default_value = DEFAULT_BROKER)]
     pub broker: String,
 }
 

@@ -59,7 +59,15 @@ impl Mesh {
         self.store.append(topic, events).await.map_err(refused)
     }
 
-    async fn post(client: &HttpClient, url: &Uri, event: &Event) -> Result<(), EmitError> {
+    /// Posts one event to a URL.
+    ///
+    /// # Errors
+    /// As [`Emit::emit`].
+    pub(crate) async fn post(
+        client: &HttpClient,
+        url: &Uri,
+        event: &Event,
+    ) -> Result<(), EmitError> {
         let unavailable = |reason: String| EmitError::Unavailable { reason };
         let mut request = Request::builder()
             .method(Method::POST)

@@ -16,7 +16,7 @@ use dispatcher::{Dispatcher, DispatcherConfig};
 use prometheus_client::registry::Registry;
 use sources::apiserver::Api;
 use sources::sinks::{self, Sinks};
-use sources::{Clock, Hooks, Ports, Runner};
+use sources::{Clock, Hooks, Host, Ports, Runner};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub public_url: Option<Url>,
     /// Largest event taken, bytes.
     pub max_event_bytes: usize,
+    /// What the machine lends to programs that sources run.
+    pub host: Host,
     /// How long deliveries under way may take when stopping.
     pub drain: Duration,
 }
@@ -204,6 +206,8 @@ impl Mesh {
             parking: Arc::new(parking::Files::below(&settings.data)),
             hooks: hooks.clone(),
             public_url: settings.public_url.as_ref().map_or(events, Url::as_str).into(),
+            events_url: events.into(),
+            host: Arc::new(settings.host.clone()),
             clock: Clock::system(),
             api: Some(api),
             metrics,

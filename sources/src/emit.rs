@@ -147,6 +147,27 @@ impl fmt::Display for Sink {
     }
 }
 
+impl Sink {
+    /// The URL that takes events for it over HTTP; `events` is that of the events listener.
+    pub(crate) fn url(&self, events: &str) -> String {
+        match self {
+            Self::Broker { namespace, name } => {
+                format!("{}/{namespace}/{name}", events.trim_end_matches('/'))
+            }
+            Self::Url { url, .. } => url.to_string(),
+        }
+    }
+
+    /// PEM certificates to trust there besides the usual ones.
+    #[must_use]
+    pub fn ca_certs(&self) -> Option<&str> {
+        match self {
+            Self::Broker { .. } => None,
+            Self::Url { ca_certs, .. } => ca_certs.as_deref(),
+        }
+    }
+}
+
 impl EmitError {
     /// Whether the same events may be taken later.
     #[must_use]
@@ -230,6 +251,11 @@ impl Emitter {
         report: Reporter,
     ) -> Self {
         Self { port, sink, overrides, metrics, report }
+    }
+
+    /// Where the events go.
+    pub(crate) fn sink(&self) -> &Sink {
+        &self.sink
     }
 
     /// Whether the sink takes several events at once, all or none. An address gets them one by one, so that of a batch that

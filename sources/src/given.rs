@@ -1,5 +1,6 @@
 //! What a source is handed of Secrets and `ConfigMap`s: it names what it needs, and whoever runs it looks it up.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crds::secret_ref::{SecretKeySelector, SecretValueFromSource};
@@ -12,7 +13,7 @@ use crate::secret::Secret;
 pub enum Origin {
     /// A Secret.
     Secret,
-    /// A `ConfigMap`; only certificates in PEM are found there.
+    /// A `ConfigMap`; next to a cluster, only certificates in PEM are found there.
     ConfigMap,
 }
 
@@ -31,13 +32,13 @@ pub enum Necessity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The field of the spec that asks for it, as in `net.sasl.user`; the value is found under it.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// Where it is kept.
     pub origin: Origin,
     /// The name of the Secret or `ConfigMap`, in the source's namespace.
     pub name: String,
-    /// The key in it.
-    pub key: String,
+    /// The key in it. Without one all keys are meant, and what they hold is found [under](Given::under) the field.
+    pub key: Option<String>,
     /// What the source does without it.
     pub necessity: Necessity,
     /// The condition that says that it is missing, and why in one word; without it `SecretsProvided`, and `SecretNotFound`
@@ -47,7 +48,7 @@ pub struct Need {
 
 /// What a source was handed, by the fields that asked for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given(BTreeMap<&'static str, Secret>);
+pub struct Given(BTreeMap<Cow<'static, str>, Secret>);
 
 /// A value that a source cannot do without is missing or not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -62,25 +63,39 @@ pub struct NotGiven {
 impl Need {
     /// A key of a Secret.
     #[must_use]
-    pub fn secret(field: &'static str, name: impl Into<String>, key: impl Into<String>) -> Self {
-        Self {
-            field,
-            origin: Origin::Secret,
-            name: name.into(),
-            key: key.into(),
-            necessity: Necessity::Required,
-            missing: None,
-        }
+    pub fn secret(
+        field: impl Into<Cow<'static, str>>,
+        name: impl Into<String>,
+        key: impl Into<String>,
+    ) -> Self {
+        Self { key: Some(key.into()), ..Self::all_keys(field, Origin::Secret, name) }
     }
 
-    /// A key of a `ConfigMap`, with certificates in PEM; nothing else is found there.
+    /// A key of a `ConfigMap`.
     #[must_use]
     pub fn config_map(
-        field: &'static str,
+        field: impl Into<Cow<'static, str>>,
         name: impl Into<String>,
         key: impl Into<String>,
     ) -> Self {
         Self { origin: Origin::ConfigMap, ..Self::secret(field, name, key) }
+    }
+
+    /// All keys of a Secret or a `ConfigMap`.
+    #[must_use]
+    pub fn all_keys(
+        field: impl Into<Cow<'static, str>>,
+        origin: Origin,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            origin,
+            name: name.into(),
+            key: None,
+            necessity: Necessity::Required,
+            missing: None,
+        }
     }
 
     /// What a `secretKeyRef` names, if there is one.
@@ -114,7 +129,7 @@ impl Given {
     /// Adds what `former` has and this has not.
     pub(crate) fn keep(&mut self, former: &Self) {
         for (field, value) in &former.0 {
-            self.0.entry(field).or_insert_with(|| value.clone());
+            self.0.entry(field.clone()).or_insert_with(|| value.clone());
         }
     }
 
@@ -122,6 +137,13 @@ impl Given {
     #[must_use]
     pub fn get(&self, field: &str) -> Option<&Secret> {
         self.0.get(field)
+    }
+
+    /// What all keys of a Secret or a `ConfigMap` hold, by key.
+    pub fn under(&self, field: &str) -> impl Iterator<Item = (&str, &Secret)> {
+        self.0.iter().filter_map(move |(found, value)| {
+            Some((found.strip_prefix(field)?.strip_prefix('/')?, value))
+        })
     }
 
     /// What is under a field.
@@ -140,9 +162,9 @@ impl Given {
     }
 }
 
-impl FromIterator<(&'static str, Secret)> for Given {
-    fn from_iter<I: IntoIterator<Item = (&'static str, Secret)>>(values: I) -> Self {
-        Self(values.into_iter().collect())
+impl<F: Into<Cow<'static, str>>> FromIterator<(F, Secret)> for Given {
+    fn from_iter<I: IntoIterator<Item = (F, Secret)>>(values: I) -> Self {
+        Self(values.into_iter().map(|(field, value)| (field.into(), value)).collect())
     }
 }
 
@@ -161,6 +183,16 @@ mod tests {
         assert_eq!(given.require("token").unwrap_err().to_string(), "token: it is missing");
         assert_eq!(given.require("password").unwrap().expose(), "p");
         assert_eq!(given.get("user").map(Secret::is_empty), Some(true));
+    }
+
+    #[test]
+    fn what_all_keys_hold_is_found_under_the_field() {
+        let given: Given = [("env/a", Secret::new("1")), ("envy/b", Secret::new("2"))]
+            .into_iter()
+            .chain([("env", Secret::new("3"))])
+            .collect();
+        let found: Vec<_> = given.under("env").map(|(key, value)| (key, value.expose())).collect();
+        assert_eq!(found, [("a", "1")]);
     }
 
     #[test]

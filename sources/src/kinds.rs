@@ -21,6 +21,8 @@ pub struct Kind {
     pub works: &'static str,
     /// [`Source::CONDITIONS`].
     pub conditions: &'static [&'static str],
+    /// [`Source::RUNS_PROGRAMS`].
+    pub runs_programs: bool,
     /// Reads a resource of the kind and fills in its defaults; the status is left out.
     pub read: fn(&Value) -> Result<Object, serde_json::Error>,
 }
@@ -70,6 +72,7 @@ macro_rules! sources {
             module: stringify!($module),
             works: <$source as $crate::source::Source>::WORKS,
             conditions: <$source as $crate::source::Source>::CONDITIONS,
+            runs_programs: <$source as $crate::source::Source>::RUNS_PROGRAMS,
             read: $crate::kinds::read::<$source>,
         },)+];
 
@@ -121,6 +124,12 @@ macro_rules! sources {
             #[must_use]
             pub fn leaves_traces(&self, about: &$crate::source::About) -> bool {
                 match self { $(Self::$source(spec) => $crate::source::Source::leaves_traces(&**spec, about),)+ }
+            }
+
+            /// [`Source::pod_template`].
+            #[must_use]
+            pub fn pod_template(&self, sink_url: &str, ca_certs: Option<&str>) -> Option<serde_json::Value> {
+                match self { $(Self::$source(spec) => $crate::source::Source::pod_template(&**spec, sink_url, ca_certs),)+ }
             }
 
             /// [`Source::run`].

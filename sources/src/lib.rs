@@ -14,6 +14,7 @@ mod clock;
 mod deliver;
 mod emit;
 mod given;
+mod host;
 mod http_client;
 mod kinds;
 mod message;
@@ -33,6 +34,7 @@ pub use checkpoint::{Checkpoint, Checkpoints};
 pub use clock::Clock;
 pub use emit::{Emit, EmitError, Emitter, Overrides, OverridesError, Sink};
 pub use given::{Given, Necessity, Need, NotGiven, Origin};
+pub use host::Host;
 pub use kinds::{Kind, Object};
 pub use metrics::Metrics;
 pub use parking::ParkingLot;
@@ -46,6 +48,7 @@ pub use webhook::{Accepted, Hook, HookTaken, Hooks, Registration, Request};
 // The list of kinds. A new one is its file, its lines here, and a directory of `examples/`.
 pub mod apiserver;
 pub mod ceph;
+pub mod container;
 pub mod couchdb;
 pub mod github;
 pub mod gitlab;
@@ -61,6 +64,7 @@ pub mod sinks;
 kinds::sources! {
     apiserver::ApiServerSource,
     ceph::CephSource,
+    container::ContainerSource,
     couchdb::CouchDbSource,
     github::GitHubSource,
     gitlab::GitLabSource,

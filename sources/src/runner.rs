@@ -18,6 +18,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clock::Clock;
 use crate::emit::{Emit, Emitter, Overrides, Sink};
 use crate::given::Given;
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::parking::{Parking, ParkingLot};
 use crate::source::{About, Context, SourceError};
@@ -77,6 +78,10 @@ pub struct Ports {
     pub hooks: Hooks,
     /// The URL before `/sources/…` under which the outside reaches them.
     pub public_url: Arc<str>,
+    /// The URL of the events listener on this machine.
+    pub events_url: Arc<str>,
+    /// What the machine lends to programs that sources run.
+    pub host: Arc<Host>,
     /// Tells the time.
     pub clock: Clock,
     /// The API server that has the resources, where there is one to watch.
@@ -309,6 +314,8 @@ impl Inner {
             checkpoint: self.checkpoint(key),
             hooks: self.ports.hooks.clone(),
             url: format!("{public}/sources/{}/{}", key.namespace, key.name).into(),
+            sink_url: wanted.sink.url(&self.ports.events_url).into(),
+            host: Arc::clone(&self.ports.host),
             clock: self.ports.clock.clone(),
             api: self.ports.api.clone(),
             parking: Parking::new(Arc::clone(&self.ports.parking), &place(key)),

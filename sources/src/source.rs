@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crds::annotation;
 use crds::condition::{self, CloudEventAttributes};
 use crds::source::SourceSpec;
+use serde_json::Value;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::emit::{EmitError, Emitter};
 use crate::given::{Given, Need, NotGiven};
+use crate::host::Host;
 use crate::metrics::SourceMetrics;
 use crate::parking::Parking;
 use crate::status::Reporter;
@@ -31,6 +33,10 @@ pub trait Source: SourceSpec {
     /// What else Knative's resource says of itself, besides that and `SinkProvided`: each holds while the source works,
     /// unless the source reports otherwise.
     const CONDITIONS: &'static [&'static str] = &[];
+
+    /// Whether it runs programs that its resource names. It does so where the resources are the user's own; next to a cluster,
+    /// whose users are not to run programs beside the mesh, it is not run.
+    const RUNS_PROGRAMS: bool = false;
 
     /// Whether it is fed by requests to `/sources/{namespace}/{name}`.
     fn hook(&self) -> bool {
@@ -48,6 +54,12 @@ pub trait Source: SourceSpec {
     /// Whether it makes something upstream that [`Source::retire`] has to remove when the resource is deleted.
     fn leaves_traces(&self, _about: &About) -> bool {
         false
+    }
+
+    /// What a cluster runs in its place where it may run no programs itself: a pod template, whose containers are told where to
+    /// send to. Nothing if a cluster does not run it.
+    fn pod_template(&self, _sink_url: &str, _ca_certs: Option<&str>) -> Option<Value> {
+        None
     }
 
     /// Runs until `ctx.stop`. `Ok` means asked to stop; an error says whether starting again can help.
@@ -103,6 +115,10 @@ pub struct Context {
     pub hooks: Hooks,
     /// The URL under which the outside reaches [`Context::hooks`] of this source.
     pub url: Arc<str>,
+    /// The URL that takes events for its sink over HTTP, for programs that send them themselves.
+    pub sink_url: Arc<str>,
+    /// The machine it runs on.
+    pub host: Arc<Host>,
     /// The time.
     pub clock: Clock,
     /// The API server that has the resource, where there is one to watch.
@@ -138,6 +154,12 @@ pub enum SourceError {
         #[source]
         source: Option<Box<dyn StdError + Send + Sync>>,
     },
+    /// A program that the source runs ended by itself.
+    #[error("{what}")]
+    Ended {
+        /// Which one, and how.
+        what: String,
+    },
     /// The sink did not take an event and the source has no better answer than to begin again.
     #[error("emit")]
     Emit(#[from] EmitError),
@@ -172,6 +194,7 @@ impl SourceError {
             Self::Credentials { .. }
             | Self::Absent { .. }
             | Self::Unavailable { .. }
+            | Self::Ended { .. }
             | Self::Hook(_)
             | Self::State(_)
             | Self::Stopped => true,
@@ -188,6 +211,7 @@ impl SourceError {
             Self::Credentials { .. } => "CredentialsRefused",
             Self::Absent { .. } => "UpstreamNotFound",
             Self::Unavailable { .. } => "UpstreamUnavailable",
+            Self::Ended { .. } => "ContainerEnded",
             Self::Emit(_) => "EventNotTaken",
             Self::Hook(_) => "PathTaken",
             Self::State(_) => "StateUnavailable",
@@ -231,6 +255,7 @@ pub(crate) mod fake {
     use crate::emit::Overrides;
     use crate::emit::fake::{Recorder, emitter};
     use crate::given::Given;
+    use crate::host::Host;
     use crate::metrics::Metrics;
     use crate::parking::{Parking, fake as parking};
     use crate::status::{Board, fake as status};
@@ -245,6 +270,7 @@ pub(crate) mod fake {
         pub(crate) checkpoints: Arc<checkpoint::InMemory>,
         pub(crate) parked: Arc<parking::InMemory>,
         pub(crate) hooks: Hooks,
+        pub(crate) host: Arc<Host>,
         pub(crate) clock: Clock,
         pub(crate) api: Option<Api>,
     }
@@ -259,6 +285,7 @@ pub(crate) mod fake {
                 checkpoints: Arc::default(),
                 parked: Arc::default(),
                 hooks: Hooks::new(Metrics::default()),
+                host: Arc::default(),
                 clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
                 api: None,
             }
@@ -277,6 +304,8 @@ pub(crate) mod fake {
                 checkpoint: Checkpoint::new(self.checkpoints.clone(), &place),
                 hooks: self.hooks.clone(),
                 url: "http://mesh.example/sources/default/one".into(),
+                sink_url: "http://mesh.example/default/default".into(),
+                host: Arc::clone(&self.host),
                 clock: self.clock.clone(),
                 api: self.api.clone(),
                 parking: Parking::new(self.parked.clone(), &place),

@@ -87,7 +87,7 @@ impl<P: DataPlane> Controller<P> {
         let stop = stop.child_token();
         let _stop_tasks = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
-        let shared = Shared::new();
+        let shared = Shared::new(self.config.runs_programs);
         // Before the watches begin, so that their first word is not missed.
         let changes = shared.subscribe();
         for watched in WATCHED.iter() {

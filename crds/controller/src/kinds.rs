@@ -28,6 +28,8 @@ pub(crate) enum Keep {
     ConfigMap,
     /// Where it is reached and whether it is ready.
     Address,
+    /// Whose it is and whether it is available.
+    Deployment,
 }
 
 /// What it means that the server does not know the kind.
@@ -49,7 +51,8 @@ pub(crate) static WATCHED: LazyLock<Vec<Watched>> = LazyLock::new(|| {
 const OWN: [Watched; 2] =
     [eventing("Broker", "brokers", Keep::Broker), eventing("Trigger", "triggers", Keep::Trigger)];
 
-const OTHERS: [Watched; 7] = [
+const OTHERS: [Watched; 8] = [
+    DEPLOYMENT,
     core("Secret", "secrets", Keep::Secret, Need::Always),
     core("ConfigMap", "configmaps", Keep::ConfigMap, Need::Always),
     core("Service", "services", Keep::Address, Need::IfServed),
@@ -58,6 +61,19 @@ const OTHERS: [Watched; 7] = [
     addressable("flows.knative.dev", "Sequence", "sequences"),
     addressable("flows.knative.dev", "Parallel", "parallels"),
 ];
+
+/// What a cluster runs for sources; of all Deployments, only those are watched.
+pub(crate) const DEPLOYMENT: Watched = Watched {
+    group: "apps",
+    version: "v1",
+    kind: "Deployment",
+    plural: "deployments",
+    keep: Keep::Deployment,
+    need: Need::IfServed,
+};
+
+/// The label of Deployments with the name of the source that they are of.
+pub(crate) const DEPLOYED_FOR: &str = "sources.knative.dev/containerSource";
 
 const fn eventing(kind: &'static str, plural: &'static str, keep: Keep) -> Watched {
     let (group, version) = ("eventing.knative.dev", "v1");
@@ -92,6 +108,11 @@ impl Watched {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// The label that all objects have that are watched, if not all are.
+    pub(crate) fn label(&self) -> Option<&'static str> {
+        matches!(self.keep, Keep::Deployment).then_some(DEPLOYED_FOR)
     }
 
     /// As `kube` names it.

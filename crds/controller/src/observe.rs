@@ -42,9 +42,10 @@ struct Seen {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Arc<Self> {
+    /// Of a world that keeps of `ConfigMaps` what [`World::new`] says.
+    pub(crate) fn new(keeps_values: bool) -> Arc<Self> {
         let unheard = WATCHED.iter().map(id).collect();
-        let seen = Mutex::new(Seen { world: World::default(), unheard });
+        let seen = Mutex::new(Seen { world: World::new(keeps_values), unheard });
         Arc::new(Self { seen, revision: watch::Sender::new(0) })
     }
 
@@ -110,9 +111,12 @@ pub(crate) async fn observe(
     stop: CancellationToken,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &watched.api_resource());
+    let config = watched
+        .label()
+        .map_or_else(watcher::Config::default, |label| watcher::Config::default().labels(label));
     let mut failures = Failures::default();
     loop {
-        let events = pin!(watcher(api.clone(), watcher::Config::default()));
+        let events = pin!(watcher(api.clone(), config.clone()));
         let followed = follow(events, watched, &shared, &mut failures);
         if stop.run_until_cancelled(followed).await.is_none() {
             return;
@@ -213,7 +217,9 @@ fn failed(watched: &'static Watched, shared: &Shared, error: &watcher::Error) ->
 
 fn may_be_absent(watched: &Watched, error: &watcher::Error) -> bool {
     let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
-    // Without the permission to see foreign kinds they have no address; a source must not be forgotten for that.
-    let denied = status.code == 403 && matches!(watched.keep, Keep::Address);
+    // Without the permission to see foreign kinds they have no address, or are not available; a source must not be forgotten
+    // for that.
+    let foreign = matches!(watched.keep, Keep::Address | Keep::Deployment);
+    let denied = status.code == 403 && foreign;
     watched.need == Need::IfServed && (status.code == 404 || denied)
 }

@@ -20,9 +20,12 @@ use crate::kinds;
 use crate::notice::{self, Notice};
 use crate::world::{Held, Name, World};
 
+pub(crate) mod deployment;
 mod sink;
 mod source;
 mod trigger;
+
+use deployment::Deployment;
 
 /// Bytes a broker may keep when it does not say: a laptop's disk survives it, and at 1 KB an event it is a million of them.
 const DEFAULT_BUDGET: u64 = 1 << 30;
@@ -50,11 +53,14 @@ pub struct Config {
     pub cluster_domain: String,
     /// The URL of the API server that has the resources, which a source that watches it gives its events as their `source`.
     pub api_url: String,
+    /// Whether sources may run programs that their resources name: where the resources are the user's own, and not on the
+    /// machine of a mesh whose resources the users of a cluster write.
+    pub runs_programs: bool,
 }
 
 impl Config {
     /// Those of a mesh whose events listener has that base URL, in a cluster with the usual domain, whose API server is called
-    /// by the name that it has in every cluster.
+    /// by the name that it has in every cluster. It runs no programs.
     #[must_use]
     pub fn new(events_url: impl Into<String>) -> Self {
         Self {
@@ -62,6 +68,7 @@ impl Config {
             public_url: None,
             cluster_domain: "cluster.local".to_owned(),
             api_url: "https://kubernetes.default.svc".to_owned(),
+            runs_programs: false,
         }
     }
 }
@@ -81,6 +88,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The status of every object that is ours, without times.
     pub statuses: BTreeMap<Key, Status>,
+    /// The Deployments that are not as they should be.
+    pub(crate) deployments: BTreeMap<Key, Deployment>,
     /// Which objects must have the [`FINALIZER`], and which must not. Others are as they should be.
     pub finalizers: BTreeMap<Key, bool>,
     /// What became ready, or stopped being so, with these statuses.

@@ -33,8 +33,12 @@ pub struct World {
     pub(crate) sinks: BTreeMap<&'static str, Table<sinks::Object>>,
     pub(crate) secrets: Table<Secret>,
     pub(crate) config_maps: Table<ConfigMap>,
+    /// Whether all that `ConfigMaps` hold is kept, for programs that are run here. Other sources refer to certificates only.
+    keeps_values: bool,
     /// By group and kind; what the server does not serve is not there.
     pub(crate) others: BTreeMap<(&'static str, &'static str), Table<Addressed>>,
+    /// Those of sources.
+    pub(crate) deployments: Table<Addressed>,
 }
 
 /// Why a value is not taken into the world.
@@ -140,6 +144,11 @@ pub(crate) enum Change {
 }
 
 impl World {
+    /// A world in which nothing is. `keeps_values`: whether sources that run programs are given what `ConfigMaps` hold.
+    pub(crate) fn new(keeps_values: bool) -> Self {
+        Self { keeps_values, ..Self::default() }
+    }
+
     /// Takes an object in, as JSON of any watched kind.
     ///
     /// # Errors
@@ -196,7 +205,9 @@ impl World {
             Keep::Source(kind) => self.sources.entry(kind.name).or_default().apply(change),
             Keep::Sink(kind) => self.sinks.entry(kind.name).or_default().apply(change),
             Keep::Secret => self.secrets.apply(wanted(change)),
-            Keep::ConfigMap => self.config_maps.apply(change),
+            Keep::ConfigMap if self.keeps_values => self.config_maps.apply(change),
+            Keep::ConfigMap => self.config_maps.apply(certificates(change)),
+            Keep::Deployment => self.deployments.apply(change),
             Keep::Address => {
                 let table = self.others.entry((watched.group, watched.kind)).or_default();
                 table.apply(change)
@@ -215,7 +226,7 @@ impl World {
             Keep::Sink(kind) => {
                 self.sinks.get(kind.name)?.get(name).map(|held| &held.object.metadata)
             }
-            Keep::Secret | Keep::ConfigMap | Keep::Address => None,
+            Keep::Secret | Keep::ConfigMap | Keep::Address | Keep::Deployment => None,
         }
     }
 
@@ -226,7 +237,7 @@ impl World {
             Keep::Trigger => self.triggers.get(name)?.object.status.as_ref(),
             Keep::Source(kind) => self.sources.get(kind.name)?.any(name)?.object.status.as_ref(),
             Keep::Sink(kind) => self.sinks.get(kind.name)?.get(name)?.object.status.as_ref(),
-            Keep::Secret | Keep::ConfigMap | Keep::Address => None,
+            Keep::Secret | Keep::ConfigMap | Keep::Address | Keep::Deployment => None,
         }
     }
 }
@@ -244,6 +255,26 @@ fn wanted(change: Change) -> Change {
         }
         other => other,
     }
+}
+
+/// Leaves nothing of `ConfigMaps` but certificates: a cluster may have thousands of them.
+fn certificates(mut change: Change) -> Change {
+    let thin = |value: &mut Value| {
+        if let Value::Object(map) = value {
+            map.remove("binaryData");
+        }
+        if let Some(Value::Object(data)) = value.get_mut("data") {
+            data.retain(|_, text| {
+                text.as_str().is_some_and(|text| text.trim_start().starts_with("-----BEGIN "))
+            });
+        }
+    };
+    match &mut change {
+        Change::Put(value) | Change::Confirm(value) => thin(value),
+        Change::Replace(values) => values.iter_mut().for_each(thin),
+        Change::Delete(_) => {}
+    }
+    change
 }
 
 impl<T: Kept> Table<T> {
@@ -389,7 +420,7 @@ fn unreadable<T: Kept>(value: &Value, known: Option<&Held<T>>, why: String) -> H
     held
 }
 
-/// An object of which only the address and the readiness count.
+/// An object of which only the address, the owners and the readiness count.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Addressed {
@@ -456,20 +487,12 @@ kept! {
     sources::Object: source, |source, value| source.status = status(value), |_| {}, |_| Self::default();
     sinks::Object: sink, |sink, value| sink.status = status(value), |_| {}, |_| Self::default();
     Secret: deserialized, |_, _| {}, Secret::defaults, |_| Self::default();
-    ConfigMap: certificates, |_, _| {}, |_| {}, |_| Self::default();
+    ConfigMap: deserialized, |_, _| {}, |_| {}, |_| Self::default();
     Addressed: deserialized, |object, value| object.status = status(value), |_| {}, |_| Self::default();
 }
 
 fn deserialized<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
     T::deserialize(value)
-}
-
-/// A `ConfigMap` with nothing but certificates: sources refer to no other values, and there may be thousands of them.
-fn certificates(value: &Value) -> serde_json::Result<ConfigMap> {
-    let mut map = ConfigMap::deserialize(value)?;
-    map.data.retain(|_, text| text.trim_start().starts_with("-----BEGIN "));
-    map.binary_data.clear();
-    Ok(map)
 }
 
 /// A source of the kind that it says it is. What was watched says so.

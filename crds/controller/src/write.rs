@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kinds::{self, Watched};
 use crate::notice::Notice;
 use crate::observe::{Shared, value};
+use crate::plan::deployment::DIGEST;
 use crate::plan::{FINALIZER, Plan};
 use crate::recorder::{Emission, Recorder};
 use crate::retry::Retries;
@@ -53,6 +54,10 @@ enum What {
     },
     /// They come before the status: what depends on them waits.
     Finalizers(Vec<String>),
+    /// An object of ours as a whole. `force` takes fields from others.
+    Whole {
+        force: bool,
+    },
 }
 
 /// What is to be written, all of it.
@@ -81,6 +86,12 @@ pub(crate) fn differing(world: &World, plan: &Plan, now: Timestamp) -> Writes {
         let name = Name::new(key.namespace.as_str(), key.name.as_str());
         let Some(metadata) = world.metadata(watched, &name) else { continue };
         writes.insert(key.clone(), finalizers(watched, metadata, *wanted));
+    }
+    for (key, planned) in &plan.deployments {
+        let version = planned.version.clone().unwrap_or_default();
+        let what = What::Whole { force: planned.version.is_some() };
+        let (watched, patch) = (&kinds::DEPLOYMENT, planned.object.clone());
+        writes.insert(key.clone(), Write { watched, version, patch, what });
     }
     writes
 }
@@ -219,7 +230,7 @@ impl Writer {
                 self.written(key, &write, &object);
                 let notice = match &write.what {
                     What::Status { notice, .. } => notice.as_ref(),
-                    What::Finalizers(_) => None,
+                    What::Finalizers(_) | What::Whole { .. } => None,
                 };
                 emission = notice.and_then(|n| self.recorder.record(n, now, Timestamp::now()));
             }
@@ -257,6 +268,7 @@ fn is_kept(write: &Write, object: &Value) -> bool {
             let kept = kept.into_iter().flatten().filter_map(Value::as_str);
             kept.eq(finalizers.iter().map(String::as_str))
         }
+        What::Whole { .. } => object.pointer(DIGEST) == write.patch.pointer(DIGEST),
     }
 }
 
@@ -276,6 +288,11 @@ async fn send(client: kube::Client, key: Key, write: Write) -> (Key, Write, Outc
         match write.what {
             What::Status { .. } => api.patch_status(&key.name, &params, &patch).await,
             What::Finalizers(_) => api.patch(&key.name, &params, &patch).await,
+            // One that is somebody else's differs in its selector, which is a conflict.
+            What::Whole { force } => {
+                let params = PatchParams { force, ..params };
+                api.patch(&key.name, &params, &Patch::Apply(&write.patch)).await
+            }
         }
     };
     let sent = tokio::time::timeout(TIMEOUT, sent).await;

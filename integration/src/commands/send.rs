@@ -1,19 +1,24 @@
 //! `weft send`: build an event, or read some, and post them to a broker.
 
+use std::fmt;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use broker_event::{Event, EventBuilder, Value, http as binding};
 use bytes::Bytes;
-use http::{Method, Request};
+use crds::ce_overrides::CloudEventOverrides;
+use dispatcher::{Clients, HttpClient};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use indicatif::{ProgressBar, ProgressStyle};
+use sources::Overrides;
 
-use crate::cli::{Output, SendArgs};
+use crate::cli::{DEFAULT_BROKER, MeshArgs, Output, SendArgs};
 use crate::client::{Client, Listener};
 use crate::commands::events;
-use crate::output;
+use crate::config::{self, Binding};
+use crate::{emit, output};
 
 /// Most bytes read from a file or standard input: what a person sends by hand fits many times over.
 const MAX_INPUT: u64 = 256 << 20;
@@ -27,12 +32,10 @@ pub(super) async fn run(args: SendArgs, out: &mut dyn Write) -> anyhow::Result<(
         None => vec![build(&args)?],
     };
     ensure!(!events.is_empty(), "there is no event in the input");
-    let client = Client::find(&args.mesh, Listener::Events)?;
-    let (namespace, name) = broker(&args.broker.broker)?;
-    let path = format!("/{namespace}/{name}");
+    let door = Door::find(&args)?;
     let bar = progress(events.len());
     for event in &events {
-        post(&client, &path, event).await.with_context(|| format!("send event {}", event.id()))?;
+        door.post(event).await.with_context(|| format!("send event {}", event.id()))?;
         bar.inc(1);
         if args.output == Output::Json {
             output::json(out, &serde_json::json!({ "id": event.id(), "source": event.source() }))?;
@@ -41,11 +44,85 @@ pub(super) async fn run(args: SendArgs, out: &mut dyn Write) -> anyhow::Result<(
     bar.finish_and_clear();
     if args.output == Output::Text {
         match events.as_slice() {
-            [event] => writeln!(out, "accepted {} by {namespace}/{name}", event.id())?,
-            many => writeln!(out, "accepted {} events by {namespace}/{name}", many.len())?,
+            [event] => writeln!(out, "accepted {} by {door}", event.id())?,
+            many => writeln!(out, "accepted {} events by {door}", many.len())?,
         }
     }
     Ok(())
+}
+
+/// Where events are posted to.
+enum Door {
+    Broker {
+        client: Client,
+        path: String,
+    },
+    /// What whoever runs this program bound it to.
+    Bound {
+        client: HttpClient,
+        url: Uri,
+        overrides: Overrides,
+    },
+}
+
+impl Door {
+    fn find(args: &SendArgs) -> anyhow::Result<Self> {
+        let MeshArgs { data, server } = &args.mesh;
+        let named = data.is_some() || server.is_some() || args.broker.broker != DEFAULT_BROKER;
+        match config::binding() {
+            Some(binding) if !named => Self::bound(&binding),
+            _ => {
+                let client = Client::find(&args.mesh, Listener::Events)?;
+                let (namespace, name) = broker(&args.broker.broker)?;
+                Ok(Self::Broker { client, path: format!("/{namespace}/{name}") })
+            }
+        }
+    }
+
+    fn bound(binding: &Binding) -> anyhow::Result<Self> {
+        let url = binding.sink.parse().context("K_SINK is no URL")?;
+        let client = Clients::new().trusting(binding.ca_certs.as_deref()).context("K_CA_CERTS")?;
+        let overrides = match &binding.overrides {
+            Some(text) => {
+                let read: CloudEventOverrides =
+                    serde_json::from_str(text).context("K_CE_OVERRIDES")?;
+                Overrides::new(read.extensions).context("K_CE_OVERRIDES")?
+            }
+            None => Overrides::default(),
+        };
+        Ok(Self::Bound { client, url, overrides })
+    }
+
+    async fn post(&self, event: &Event) -> anyhow::Result<()> {
+        match self {
+            Self::Broker { client, path } => {
+                let mut request = Request::builder()
+                    .method(Method::POST)
+                    .uri(client.url(path, &[])?.as_str())
+                    .body(Full::default())?;
+                let body = binding::write_binary(event, request.headers_mut());
+                *request.body_mut() = Full::new(body);
+                let answer = client.open(request).await?;
+                answer.into_body().collect().await.context("read the answer")?;
+                Ok(())
+            }
+            Self::Bound { client, url, overrides } => {
+                let mut event = event.clone();
+                overrides.apply(&mut event);
+                Ok(emit::Mesh::post(client, url, &event).await?)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker { path, .. } => f.write_str(path.trim_start_matches('/')),
+            // The host alone: paths and queries of sinks carry tokens.
+            Self::Bound { url, .. } => f.write_str(url.host().unwrap_or_default()),
+        }
+    }
 }
 
 fn progress(events: usize) -> ProgressBar {
@@ -63,17 +140,6 @@ fn broker(text: &str) -> anyhow::Result<(&str, &str)> {
     let valid = |part: &str| !part.is_empty() && !part.contains(['/', '?', '#', '%']);
     ensure!(valid(namespace) && valid(name), "--broker {text}: must be NAME or NAMESPACE/NAME");
     Ok((namespace, name))
-}
-
-async fn post(client: &Client, path: &str, event: &Event) -> anyhow::Result<()> {
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(client.url(path, &[])?.as_str())
-        .body(Full::default())?;
-    let body = binding::write_binary(event, request.headers_mut());
-    *request.body_mut() = Full::new(body);
-    client.open(request).await?.into_body().collect().await.context("read the answer")?;
-    Ok(())
 }
 
 fn build(args: &SendArgs) -> anyhow::Result<Event> {

@@ -33,6 +33,7 @@ pub(super) async fn start(
         api: args.api,
         public_url: args.public_url,
         max_event_bytes: args.max_event_bytes,
+        host: config::host(),
         drain: Duration::from_secs(args.drain),
     };
     wire::run(settings, stop, out).await

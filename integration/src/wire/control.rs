@@ -214,7 +214,8 @@ pub(super) async fn reconcile(
     let (synced, in_force) = oneshot::channel();
     match &settings.control {
         Control::Embedded { .. } => {
-            let controller = Controller::new(client, config(listener), plane);
+            let config = crds_controller::Config { runs_programs: true, ..config(listener) };
+            let controller = Controller::new(client, config, plane);
             tasks.spawn(controller.run(stop.clone(), synced));
         }
         Control::Cluster(cluster) => {

@@ -30,6 +30,14 @@ fn apply() -> PatchParams {
     PatchParams::apply("story").force()
 }
 
+fn group(kind: &str) -> &'static str {
+    match kind {
+        "Deployment" => "apps",
+        "ContainerSource" => "sources.knative.dev",
+        _ => "eventing.knative.dev",
+    }
+}
+
 impl Cluster {
     async fn start() -> Self {
         let server = services::up("kube-apiserver").await;
@@ -41,15 +49,15 @@ impl Cluster {
     }
 
     fn api(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("eventing.knative.dev", "v1", kind);
+        let kind = GroupVersionKind::gvk(group(kind), "v1", kind);
         let resource = ApiResource::from_gvk_with_plural(&kind, plural);
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
     async fn apply(&self, kind: &str, plural: &str, name: &str, spec: Value) {
-        let body = json!({"apiVersion": "eventing.knative.dev/v1", "kind": kind,
-            "metadata": {"name": name}, "spec": spec});
         let api = self.api(kind, plural);
+        let body = json!({"apiVersion": format!("{}/v1", group(kind)), "kind": kind,
+            "metadata": {"name": name}, "spec": spec});
         api.patch(name, &apply(), &Patch::Apply(&body)).await.expect("it is taken");
     }
 
@@ -122,4 +130,76 @@ async fn resources_of_a_cluster_are_in_force_ready_and_go() {
         Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs").success()
     );
     assert!(child.wait().await.expect("it ends").success());
+}
+
+/// What a user's container asks for; one of its variables is the contract's and cannot be its own.
+fn container(image: &str) -> Value {
+    let env = json!([{"name": "MODE", "value": "fast"}, {"name": "K_SINK", "value": "http://elsewhere/"}]);
+    let containers = json!([{"name": "main", "image": image, "env": env}]);
+    json!({
+        "template": {"metadata": {"labels": {"team": "blue"}}, "spec": {"containers": containers}},
+        "sink": {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}},
+        "ceOverrides": {"extensions": {"team": "blue"}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_source_is_a_deployment_of_the_cluster_and_no_process_of_the_mesh() {
+    let cluster = Cluster::start().await;
+    let dir = TempDir::new().expect("a directory");
+    let marker = dir.path().join("it-ran");
+    cluster.apply("Broker", "brokers", "default", json!({})).await;
+    cluster.apply("ContainerSource", "containersources", "one", container("shop:1")).await;
+    let mut process = container("shop:1");
+    process["template"]["spec"]["runtimeClassName"] = "process".into();
+    process["template"]["spec"]["containers"][0]["command"] = json!(["touch", marker]);
+    cluster.apply("ContainerSource", "containersources", "two", process).await;
+    let (_child, events) = cluster.controller(&dir).await;
+    let deployments = cluster.api("Deployment", "deployments");
+    let made =
+        eventually("the Deployment", async || deployments.get("one-deployment").await.ok()).await;
+    let labels = json!({
+        "sources.knative.dev/source": "container-source-controller",
+        "sources.knative.dev/containerSource": "one",
+    });
+    assert_eq!(made.data["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(made.metadata.owner_references.as_ref().expect("owned")[0].name, "one");
+    let template = &made.data["spec"]["template"];
+    assert_eq!(template["metadata"]["labels"]["team"], "blue");
+    let env = template["spec"]["containers"][0]["env"].as_array().expect("a list").clone();
+    let env: Vec<_> = env.iter().map(|one| (one["name"].as_str(), one["value"].as_str())).collect();
+    let sink = format!("{events}/{}/default", cluster.namespace);
+    for expected in [
+        ("MODE", "fast"),
+        ("K_CE_OVERRIDES", r#"{"extensions":{"team":"blue"}}"#),
+        ("K_SINK", sink.as_str()),
+    ] {
+        assert!(env.contains(&(Some(expected.0), Some(expected.1))), "{expected:?}: {env:?}");
+    }
+    assert_eq!(env.len(), 3);
+    // Nobody runs it here, so it is told that somebody did.
+    let available = json!({"status": {"conditions": [{"type": "Available", "status": "True",
+        "reason": "MinimumReplicasAvailable", "message": "it is"}]}});
+    let params = PatchParams::default();
+    let told = Patch::Merge(&available);
+    deployments.patch_status("one-deployment", &params, &told).await.expect("it is taken");
+    let ready = cluster.ready("ContainerSource", "containersources", "one").await;
+    assert_eq!(ready.data["status"]["sinkUri"], sink.as_str());
+    cluster.apply("ContainerSource", "containersources", "one", container("shop:2")).await;
+    eventually("the new image", async || {
+        let found = deployments.get("one-deployment").await.ok()?;
+        (found.data["spec"]["template"]["spec"]["containers"][0]["image"] == "shop:2").then_some(())
+    })
+    .await;
+    let sources = cluster.api("ContainerSource", "containersources");
+    eventually("the process is not run, and that is said", async || {
+        let source = sources.get("two").await.ok()?;
+        let conditions = source.data["status"]["conditions"].as_array()?.clone();
+        let says =
+            |one: &Value| one["type"] == "ReceiveAdapterReady" && one["reason"] == "ProgramsNotRun";
+        conditions.iter().any(says).then_some(())
+    })
+    .await;
+    assert!(deployments.get_opt("two-deployment").await.expect("it is answered").is_none());
+    assert!(!marker.try_exists().expect("it can be seen"), "nothing was run");
 }

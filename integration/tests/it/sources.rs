@@ -3,6 +3,7 @@
 
 mod apiserver;
 mod ceph;
+mod container;
 mod contract;
 mod couchdb;
 mod gitlab;

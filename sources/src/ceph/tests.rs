@@ -259,13 +259,13 @@ fn keys_are_asked_for_where_they_are_used() {
         ..CephSource::default()
     };
     let fields = |source: &CephSource, about| {
-        let needs = source.needs(&about);
+        let needs = source.needs(&about).into_iter();
         needs
-            .iter()
-            .map(|need| (need.field, need.necessity == Necessity::Wanted))
+            .map(|need| (need.field.into_owned(), need.necessity == Necessity::Wanted))
             .collect::<Vec<_>>()
     };
-    let all = [("secretToken", false), ("gateway.accessKey", true), ("gateway.secretKey", true)];
+    let all = [("secretToken", false), ("gateway.accessKey", true), ("gateway.secretKey", true)]
+        .map(|(field, wanted)| (field.to_owned(), wanted));
     assert_eq!(fields(&source, fake::about()), all);
     assert!(source.leaves_traces(&fake::about()));
     let mut by_hand = fake::about();

@@ -182,14 +182,14 @@ fn what_is_needed_of_secrets_is_what_is_enabled() {
     let needs = spec(net(true)).needs(&about());
     let named: Vec<_> = needs
         .iter()
-        .map(|need| (need.field, need.name.as_str(), need.key.as_str(), need.necessity))
+        .map(|need| (&*need.field, need.name.as_str(), need.key.as_deref(), need.necessity))
         .collect();
     assert_eq!(
         named,
         [
-            ("net.sasl.user", "kafka", "user", Necessity::Required),
-            ("net.sasl.password", "kafka", "password", Necessity::Required),
-            ("net.tls.caCert", "ca", "ca.crt", Necessity::Optional),
+            ("net.sasl.user", "kafka", Some("user"), Necessity::Required),
+            ("net.sasl.password", "kafka", Some("password"), Necessity::Required),
+            ("net.tls.caCert", "ca", Some("ca.crt"), Necessity::Optional),
         ]
     );
     assert!(needs.iter().all(|need| need.origin == Origin::Secret));

@@ -45,6 +45,8 @@ fn world() -> World {
         checkpoints: checkpoints.clone(),
         parking: Arc::<parking::InMemory>::default(),
         public_url: "http://mesh.example/".into(),
+        events_url: "http://127.0.0.1:8080".into(),
+        host: Arc::default(),
         hooks: hooks.clone(),
         clock: Clock::following_tokio(Timestamp::UNIX_EPOCH),
         api: None,

@@ -1,5 +1,6 @@
 //! What becomes of sources. All kinds are planned alike; what is particular to a kind, its row of [`sources::ALL`] says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,32 +13,35 @@ use crds::meta::ObjectMeta;
 use crds::object::Key;
 use serde_json::Value;
 use sources::{
-    About, Aim, Given, Kind, Necessity, Need, Origin, Overrides, Secret, Sink, State, Wanted,
+    About, Aim, Config, Given, Kind, Necessity, Need, Origin, Overrides, Secret, Sink, State,
+    Wanted,
 };
 
+use super::deployment::Elsewhere;
 use super::{FINALIZER, Planner, key};
 use crate::address;
 use crate::conditions::Conditions;
 use crate::world::{Held, Name, is_alive};
 
 /// Where a source sends, and what its status says about that.
-struct Outlet {
+pub(super) struct Outlet {
     /// Nothing if it cannot send.
-    way: Option<(Sink, Overrides)>,
-    shown: Option<String>,
+    pub(super) way: Option<(Sink, Overrides)>,
+    pub(super) shown: Option<String>,
     /// Reason and sentence, if it cannot send, or not yet.
     wrong: Option<(&'static str, String)>,
 }
 
 /// A value that a source or a sink needs and that is not there.
 pub(super) struct Missing {
-    field: &'static str,
+    field: Cow<'static, str>,
     pub(super) condition: &'static str,
     pub(super) reason: &'static str,
     pub(super) why: String,
 }
 
 /// What is looked up for a source or a sink.
+#[derive(Default)]
 pub(super) struct Looked {
     pub(super) given: Given,
     /// What its status says is not there.
@@ -46,6 +50,8 @@ pub(super) struct Looked {
     pub(super) suffices: bool,
     /// The conditions that say whether what it cannot run without is there.
     pub(super) about: Vec<&'static str>,
+    /// How it is doing, if it is a cluster that runs it.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Planner<'_> {
@@ -65,8 +71,13 @@ impl Planner<'_> {
             return self.torn(kind, key, held);
         };
         let outlet = self.outlet(name, config.sink(), config.ce_overrides());
-        let looked = self.look_up("source", name, config.needs(&about));
-        let leaves = config.leaves_traces(&about);
+        let may_run = self.config.runs_programs || !kind.runs_programs;
+        let looked = if may_run {
+            self.look_up("source", name, config.needs(&about))
+        } else {
+            self.elsewhere(kind, metadata, config, &outlet)
+        };
+        let leaves = may_run && config.leaves_traces(&about);
         let (conditions, facts) = self.say_source(kind, held, &outlet, &looked);
         let status = Status {
             sink_uri: outlet.shown,
@@ -78,6 +89,9 @@ impl Planner<'_> {
         let guarded = metadata.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
         if leaves != guarded {
             self.plan.finalizers.insert(key, leaves);
+        }
+        if !may_run {
+            return;
         }
         // What is made upstream is made only once it cannot be forgotten any more.
         let ready = looked.suffices && (guarded || !leaves);
@@ -91,6 +105,20 @@ impl Planner<'_> {
         }
         let (given, config) = (looked.given, config.clone());
         self.plan.sources.push(Wanted { about, sink, ce_overrides, given, config, aim });
+    }
+
+    /// Of a source that a cluster runs, which looks up by itself what it needs.
+    fn elsewhere(
+        &mut self,
+        kind: &Kind,
+        metadata: &ObjectMeta,
+        config: &Config,
+        outlet: &Outlet,
+    ) -> Looked {
+        let elsewhere = Some(self.deploy(kind, metadata, config, outlet));
+        // The Deployment tells its containers where to send to.
+        let about = if outlet.shown.is_some() { kind.conditions } else { &[] };
+        Looked { elsewhere, about: about.to_vec(), ..Looked::default() }
     }
 
     /// Of a source that never could be read.
@@ -148,7 +176,10 @@ impl Planner<'_> {
         let (truth, reason, why) = match (held.unread(), self.in_force.problems.get(key)) {
             (Some(why), _) => (Truth::False, "InvalidSpec", why),
             (None, Some(problem)) => (Truth::False, "NotInForce", problem.as_str()),
-            (None, None) => works(status),
+            (None, None) => match &looked.elsewhere {
+                Some((truth, reason, why)) => (*truth, reason.as_str(), why.as_str()),
+                None => works(status),
+            },
         };
         conditions.otherwise(kind.works, truth, reason, why);
         for reported in status.map_or(&[][..], |status| &status.conditions) {
@@ -196,30 +227,15 @@ impl Planner<'_> {
     }
 
     fn gather(&self, of: &Name, needs: Vec<Need>) -> Looked {
-        let mut looked = Looked {
-            given: Given::default(),
-            missing: Vec::new(),
-            suffices: true,
-            about: Vec::new(),
-        };
+        let mut looked = Looked { suffices: true, ..Looked::default() };
         let mut found = Vec::new();
         for need in needs {
             if need.necessity == Necessity::Required {
                 looked.about.extend(need.missing.map(|(condition, _)| condition));
             }
             let name = Name::new(of.namespace.as_str(), need.name.as_str());
-            let value = match need.origin {
-                Origin::Secret => {
-                    let held = self.world.secrets.get(&name);
-                    held.and_then(|held| String::from_utf8(held.object.value(&need.key)?).ok())
-                }
-                Origin::ConfigMap => {
-                    let held = self.world.config_maps.get(&name);
-                    held.and_then(|held| held.object.data.get(&need.key).cloned())
-                }
-            };
-            match value {
-                Some(value) => found.push((need.field, Secret::new(value))),
+            match self.held(&name, &need) {
+                Some(values) => found.extend(values),
                 None if need.necessity == Necessity::Optional => {}
                 None => {
                     looked.suffices &= need.necessity == Necessity::Wanted;
@@ -229,6 +245,26 @@ impl Planner<'_> {
         }
         looked.given = found.into_iter().collect();
         looked
+    }
+
+    /// What is needed of the object of that name, by the fields under which it is found; nothing if it is not there.
+    fn held(&self, name: &Name, need: &Need) -> Option<Vec<(Cow<'static, str>, Secret)>> {
+        let text = |key: &str| match need.origin {
+            Origin::Secret => {
+                String::from_utf8(self.world.secrets.get(name)?.object.value(key)?).ok()
+            }
+            Origin::ConfigMap => self.world.config_maps.get(name)?.object.data.get(key).cloned(),
+        };
+        if let Some(key) = &need.key {
+            return Some(vec![(need.field.clone(), Secret::new(text(key)?))]);
+        }
+        let data = match need.origin {
+            Origin::Secret => &self.world.secrets.get(name)?.object.data,
+            Origin::ConfigMap => &self.world.config_maps.get(name)?.object.data,
+        };
+        let under =
+            |key: &String| Some((format!("{}/{key}", need.field).into(), Secret::new(text(key)?)));
+        Some(data.keys().filter_map(under).collect())
     }
 
     /// Where a source's events go. For a Broker that does not exist the source runs nevertheless: what it cannot hand over
@@ -272,8 +308,9 @@ fn missing(of: &Name, need: &Need) -> Missing {
         Origin::ConfigMap => ("ConfigMap", "ConfigMapNotFound"),
     };
     let (condition, reason) = need.missing.unwrap_or((condition::SECRETS_PROVIDED, reason));
-    let why = format!("{what} {}/{} with key {} not found", of.namespace, need.name, need.key);
-    Missing { field: need.field, condition, reason, why }
+    let with = need.key.as_ref().map(|key| format!(" with key {key}")).unwrap_or_default();
+    let why = format!("{what} {}/{}{with} not found", of.namespace, need.name);
+    Missing { field: need.field.clone(), condition, reason, why }
 }
 
 /// Where those send that send nothing.

@@ -575,3 +575,96 @@ fn ten_thousand_triggers_are_planned_in_the_order_of_their_names_whatever_the_or
     assert_eq!(plan.statuses.len(), 10_001);
     assert_eq!(plan, make(&backwards));
 }
+
+fn container_source() -> Value {
+    let env = json!([
+        {"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "modes", "key": "mode"}}},
+        {"name": "K_SINK", "value": "http://elsewhere/"},
+    ]);
+    let from = json!([{"secretRef": {"name": "github"}}]);
+    let containers = json!([{"name": "main", "image": "shop:1", "env": env, "envFrom": from}]);
+    let spec = json!({"template": {"spec": {"containers": containers}}, "sink": to("Broker", "b")});
+    object("sources.knative.dev/v1", "ContainerSource", "c", spec)
+}
+
+fn only_deployment(plan: &Plan) -> (&Key, &Deployment) {
+    let mut all = plan.deployments.iter();
+    let found = all.next().expect("one");
+    assert!(all.next().is_none());
+    found
+}
+
+#[test]
+fn a_cluster_runs_the_containers_of_a_source_and_says_how_they_are() {
+    let objects = [broker(json!({})), container_source()];
+    let new = make(&objects);
+    assert!(new.sources.is_empty() && new.finalizers.is_empty());
+    let (key, planned) = only_deployment(&new);
+    assert_eq!((key.kind, key.name.as_str()), ("Deployment", "c-deployment"));
+    assert_eq!(planned.version, None);
+    let env = &planned.object["spec"]["template"]["spec"]["containers"][0]["env"];
+    let names: Vec<_> = env.as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["MODE", "K_CE_OVERRIDES", "K_SINK"]);
+    assert_eq!(env[2]["value"], "http://events/ns/b");
+    let source = |plan: &Plan| {
+        let (_, status) = plan.statuses.iter().find(|(key, _)| key.name == "c").unwrap();
+        let of = |kind| status.condition(kind).map(|one| (one.status, one.reason.clone()));
+        (
+            of("ReceiveAdapterReady").unwrap(),
+            of("SinkBindingReady").unwrap().0,
+            of(READY).unwrap().0,
+        )
+    };
+    let unavailable = (Truth::Unknown, "DeploymentUnavailable".to_owned());
+    assert_eq!(source(&new), (unavailable, Truth::True, Truth::Unknown));
+
+    let there = |status: &str, owner: &str| {
+        let mut there = planned.object.clone();
+        there["metadata"]["resourceVersion"] = "7".into();
+        there["metadata"]["ownerReferences"][0]["uid"] = owner.into();
+        let said =
+            json!({"type": "Available", "status": status, "reason": "Said", "message": "so"});
+        there["status"] = json!({"replicas": 1, "conditions": [said]});
+        make(&[&objects[..], &[there]].concat())
+    };
+    let available = there("True", "c");
+    assert!(available.deployments.is_empty());
+    assert_eq!(source(&available), ((Truth::True, String::new()), Truth::True, Truth::True));
+    assert_eq!(source(&there("False", "c")).0, (Truth::False, "Said".to_owned()));
+    // One of an earlier source of the name is neither taken over nor believed.
+    let earlier = there("True", "before");
+    assert_eq!(only_deployment(&earlier).1.version, None);
+    assert_eq!(source(&earlier).2, Truth::Unknown);
+
+    let mut other = container_source();
+    other["spec"]["template"]["spec"]["containers"][0]["image"] = "shop:2".into();
+    let mut there = planned.object.clone();
+    there["metadata"]["resourceVersion"] = "7".into();
+    let again = make(&[broker(json!({})), other, there]);
+    assert_eq!(only_deployment(&again).1.version.as_deref(), Some("7"));
+}
+
+#[test]
+fn a_process_is_run_by_a_mesh_of_ones_own_alone_and_is_given_what_it_asks_for() {
+    let mut process = container_source();
+    process["spec"]["template"]["spec"]["runtimeClassName"] = "process".into();
+    process["spec"]["template"]["spec"]["containers"][0]["command"] = json!(["true"]);
+    let mut modes = object("v1", "ConfigMap", "modes", json!({}));
+    modes["data"] = json!({"mode": "fast"});
+    let objects = [broker(json!({})), process, modes, secret(&["access", "signing"])];
+    let refused = make(&objects);
+    assert!(refused.sources.is_empty() && refused.deployments.is_empty());
+    let status = refused.statuses.iter().find(|(key, _)| key.name == "c").unwrap().1;
+    assert_eq!(status.condition("ReceiveAdapterReady").unwrap().reason, "ProgramsNotRun");
+
+    let mut world = World::new(true);
+    objects.iter().for_each(|object| world.put(object.clone()).unwrap());
+    let config = Config { runs_programs: true, ..Config::new("http://events") };
+    let plan = Plan::make(&world, &config, &InForce::default());
+    assert!(plan.deployments.is_empty());
+    let given = &plan.sources[0].given;
+    let at = |rest: &str| format!("template.spec.containers[0].{rest}");
+    assert_eq!(given.get(&at("env[0].valueFrom")).unwrap().expose(), "fast");
+    let keys: Vec<_> = given.under(&at("envFrom[0]")).map(|(key, _)| key).collect();
+    assert_eq!(keys, ["access", "signing"]);
+}

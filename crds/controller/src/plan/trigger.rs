@@ -87,7 +87,9 @@ impl<'a> Planner<'a> {
             return known(Truth::False, reason::REFERENCE_ERROR, message);
         };
         let name = Name::new(namespace, object);
-        let Some(watched) = kinds::find(&group, &kind) else {
+        // Nobody can wait for a kind of which only some are watched.
+        let watched = kinds::find(&group, &kind).filter(|watched| watched.label().is_none());
+        let Some(watched) = watched else {
             let message = format!(
                 "Failed to retrieve lister: objects of kind {kind:?} in {group:?} are not watched"
             );
@@ -111,6 +113,7 @@ impl<'a> Planner<'a> {
                 let object = &self.world.triggers.get(name)?.object;
                 Some(reported(&object.metadata, object.status.as_ref()))
             }
+            Keep::Deployment => None,
             Keep::Secret => self.world.secrets.get(name).map(|_| is_there()),
             Keep::ConfigMap => self.world.config_maps.get(name).map(|_| is_there()),
             Keep::Address => {

@@ -121,6 +121,20 @@ fn secrets_that_no_source_can_mean_are_not_kept() {
 }
 
 #[test]
+fn of_config_maps_certificates_alone_are_kept_unless_programs_are_given_the_rest() {
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "ns", "name": "m"},
+        "data": {"ca.crt": "-----BEGIN CERTIFICATE-----", "mode": "fast"}, "binaryData": {"x": "eA=="},
+    });
+    for (keeps_values, expected) in [(false, &["ca.crt"][..]), (true, &["ca.crt", "mode"])] {
+        let mut world = World::new(keeps_values);
+        world.put(map.clone()).unwrap();
+        let held = world.config_maps.get(&Name::new("ns", "m")).unwrap();
+        assert_eq!(held.object.data.keys().collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn what_is_not_watched_or_has_no_name_is_refused() {
     let mut world = World::default();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});

@@ -15,6 +15,7 @@ pub(crate) struct Mesh {
     dir: TempDir,
     child: Child,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     pub(crate) events: String,
     pub(crate) api: String,
 }
@@ -48,12 +49,24 @@ impl Mesh {
 
     /// The same with more arguments of `weft up`.
     pub(crate) async fn start_with(yaml: &str, extra: &[&str]) -> Self {
+        Self::start_as(yaml, extra, &[]).await
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) async fn start_in(yaml: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_as(yaml, &[], environment).await
+    }
+
+    async fn start_as(yaml: &str, extra: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         std::fs::create_dir(dir.path().join("resources")).expect("a directory");
         std::fs::write(dir.path().join("resources/mesh.yaml"), yaml).expect("a file");
         let extra: Vec<String> = extra.iter().map(|text| (*text).to_owned()).collect();
-        let child = spawn(dir.path(), &extra);
-        let mut mesh = Self { dir, child, extra, events: String::new(), api: String::new() };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
+        let child = spawn(dir.path(), &extra, &environment);
+        let (events, api) = (String::new(), String::new());
+        let mut mesh = Self { dir, child, extra, environment, events, api };
         mesh.wait_ready().await;
         mesh
     }
@@ -100,7 +113,7 @@ impl Mesh {
 
     /// Starts it again on the same directory.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.dir.path(), &self.extra);
+        self.child = spawn(self.dir.path(), &self.extra, &self.environment);
         self.wait_ready().await;
     }
 
@@ -157,7 +170,7 @@ pub(crate) fn weft() -> Command {
     command
 }
 
-fn spawn(dir: &Path, extra: &[String]) -> Child {
+fn spawn(dir: &Path, extra: &[String], environment: &[(String, String)]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("stderr"));
     let mut command = weft();
     command
@@ -167,6 +180,7 @@ fn spawn(dir: &Path, extra: &[String]) -> Child {
         .arg("--data")
         .arg(dir.join("data"))
         .args(extra)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
         .stderr(log.expect("a log file"));
     command.spawn().expect("weft starts")

@@ -87,7 +87,7 @@ fn a_secret_or_that_of_a_cluster_is_needed() {
             ("port", true),
             ("ca.crt", true),
         ]
-        .map(|(key, optional)| (secret.to_owned(), key.to_owned(), optional))
+        .map(|(key, optional)| (secret.to_owned(), Some(key.to_owned()), optional))
     };
     assert_eq!(named(Place::Secret("s")), parts("s", "uri"));
     assert_eq!(named(Place::Cluster("c")), parts("c-default-user", "host"));

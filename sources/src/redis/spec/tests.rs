@@ -140,7 +140,7 @@ fn a_password_is_a_key_of_a_secret_or_knatives_reference() {
         json!({"name":"redis","namespace":"shop","kind":"Secret","apiVersion":"v1","uid":"1"}),
     );
     assert_eq!(reference, Need::secret("dialOptions.password", "redis", "password"));
-    assert_eq!(need(json!({"name":"redis","fieldPath":"pw"})).key, "pw");
+    assert_eq!(need(json!({"name":"redis","fieldPath":"pw"})).key.unwrap(), "pw");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn it_needs_the_secret_and_of_it_the_protocol() {
     let required: Vec<_> =
         needs.iter().filter(|need| need.necessity == Necessity::Required).collect();
     assert_eq!(required.len(), 1);
-    assert_eq!(required[0].key, "protocol");
+    assert_eq!(required[0].key.as_deref(), Some("protocol"));
     assert_eq!(required[0].missing, Some(("TopicReady", "SecretNotFound")));
 }
 

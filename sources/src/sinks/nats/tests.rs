@@ -41,6 +41,6 @@ fn credentials_are_keys_of_secrets() {
     let auth = json!({"user": value, "password": value});
     let spec = sink::<NatsSink>(json!({"servers": ["n"], "subject": "a", "auth": auth})).spec;
     let needs = spec.needs(&about());
-    let fields: Vec<_> = needs.iter().map(|need| need.field).collect();
+    let fields: Vec<_> = needs.iter().map(|need| &*need.field).collect();
     assert_eq!(fields, ["auth.user", "auth.password"]);
 }

@@ -47,6 +47,6 @@ fn credentials_are_keys_of_a_secret() {
     let needs = spec.needs(&about());
     assert!(needs.iter().all(|need| need.name == "rabbit"));
     let required = needs.iter().filter(|need| need.necessity == Necessity::Required);
-    let keys: Vec<_> = required.map(|need| need.key.as_str()).collect();
+    let keys: Vec<_> = required.filter_map(|need| need.key.as_deref()).collect();
     assert_eq!(keys, ["uri", "username", "password"]);
 }

@@ -24,5 +24,5 @@ fn it_is_as_the_source_is() {
     .spec;
     let needs = spec.needs(&about());
     assert_eq!(needs.len(), 1);
-    assert_eq!((needs[0].name.as_str(), needs[0].key.as_str()), ("redis", "password"));
+    assert_eq!((needs[0].name.as_str(), needs[0].key.as_deref()), ("redis", Some("password")));
 }
