@@ -1,9 +1,11 @@
 //! Any of the kinds, and how one is read from JSON: strictly, so that a misspelt field is never ignored.
 
+mod place;
 mod strict;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
@@ -18,11 +20,10 @@ use crate::ping_defaults::PingDefaults;
 use crate::resource::{Catalog, Resource};
 use crate::trigger::CesqlCheck;
 
-use strict::Strict;
+use place::Segment;
+use strict::{Findings, Strict};
 
-/// More unknown fields than this are not collected about one object.
-const MAX_UNKNOWN: usize = 32;
-/// Nor more values of a wrong type: each costs one more reading of the object.
+/// More values of a wrong type than this are not collected about one object: each costs one more reading of it.
 const MAX_WRONG: usize = 32;
 
 /// An object of any kind that a file may hold. Whoever knows its type asks for that.
@@ -288,13 +289,13 @@ pub(crate) fn decode<T: DeserializeOwned>(
             Ok(_) => break,
             Err(wrong_type) => wrong_type,
         };
-        let place = wrong_type.place.to_string();
+        let place = place::path(&wrong_type.place);
         // What is still wrong once it was taken away cannot be read around.
         if wrong.contains_key(&place) {
             break;
         }
         wrong.insert(place, wrong_type.error);
-        if wrong.len() == MAX_WRONG || !take_away(rest.to_mut(), &wrong_type.place) {
+        if wrong.len() == MAX_WRONG || !place::take_away(rest.to_mut(), &wrong_type.place) {
             break;
         }
     }
@@ -304,7 +305,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
 /// A value of a wrong type.
 struct WrongType {
     error: DecodeError,
-    place: serde_path_to_error::Path,
+    place: Vec<Segment>,
 }
 
 /// Reads up to the first value of a wrong type.
@@ -312,57 +313,19 @@ fn decode_once<T: DeserializeOwned>(
     value: &Value,
     unknown: &mut Vec<String>,
 ) -> Result<T, WrongType> {
-    let mut track = serde_path_to_error::Track::new();
-    let mut ignored = |path: serde_ignored::Path<'_>| {
-        let path = ignored_path(&path);
-        // What a server wrote may be newer than this program.
-        if !path.starts_with("status.") && unknown.len() < MAX_UNKNOWN {
-            unknown.push(path);
-        }
-    };
-    let tracked = serde_path_to_error::Deserializer::new(Strict(value), &mut track);
-    let watched = serde_ignored::Deserializer::new(tracked, &mut ignored);
-    // Three readers in each other for every field of every kind would be a tenth of the program: here they are compiled once.
-    let mut erased = <dyn erased_serde::Deserializer<'_>>::erase(watched);
-    let read = erased_serde::deserialize(&mut erased);
-    drop(erased);
+    let findings = RefCell::new(Findings::default());
+    let read = T::deserialize(Strict::of(value, &findings));
+    let found = findings.into_inner();
+    unknown.extend(found.unknown);
     read.map_err(|error| {
-        let place = track.path();
-        let (path, found) = tracked_path(&place, value);
+        let place = found.wrong.unwrap_or_default();
         let error = error.to_string();
-        let expected = match (error.split_once(", expected "), found) {
+        let expected = match (error.split_once(", expected "), place::find(value, &place)) {
             (Some((_, expected)), Some(found)) => must_be(expected, found),
             _ => "has a value of the wrong type".to_owned(),
         };
-        WrongType { error: DecodeError::WrongType { path, expected }, place }
+        WrongType { error: DecodeError::WrongType { path: place::path(&place), expected }, place }
     })
-}
-
-/// Makes a value absent. An item of a list becomes empty instead, so that the numbers of the others stay.
-fn take_away(root: &mut Value, place: &serde_path_to_error::Path) -> bool {
-    if place.iter().len() == 0 {
-        return false;
-    }
-    let mut value = root;
-    let mut absent = Value::Null;
-    for segment in place {
-        let inner = match segment {
-            serde_path_to_error::Segment::Seq { index } => {
-                absent = Value::Object(serde_json::Map::new());
-                value.get_mut(index)
-            }
-            serde_path_to_error::Segment::Map { key }
-            | serde_path_to_error::Segment::Enum { variant: key } => {
-                absent = Value::Null;
-                value.get_mut(key)
-            }
-            serde_path_to_error::Segment::Unknown => None,
-        };
-        let Some(inner) = inner else { return false };
-        value = inner;
-    }
-    *value = absent;
-    true
 }
 
 /// What a field must be, in words. The value is not repeated: it may be a secret.
@@ -387,83 +350,6 @@ fn must_be(expected: &str, found: &Value) -> String {
         "i32" | "i64" | "u32" | "u64" => format!("must be a whole number, not {found}"),
         _ => format!("must be a mapping, not {found}"),
     }
-}
-
-/// Fields whose keys are the user's own, not the names of fields.
-const MAPS: [&str; 12] = [
-    "labels",
-    "annotations",
-    "data",
-    "stringData",
-    "binaryData",
-    "attributes",
-    "exact",
-    "prefix",
-    "suffix",
-    "extensions",
-    "namespaceDefaults",
-    "brokerClasses",
-];
-
-fn push_key(path: &mut String, parent: Option<&str>, key: &str) {
-    if parent.is_some_and(|parent| MAPS.contains(&parent)) {
-        path.push('[');
-        path.push_str(key);
-        path.push(']');
-    } else {
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(key);
-    }
-}
-
-fn tracked_path<'v>(
-    tracked: &serde_path_to_error::Path,
-    root: &'v Value,
-) -> (String, Option<&'v Value>) {
-    let (mut path, mut parent, mut value) = (String::new(), None, Some(root));
-    for segment in tracked {
-        match segment {
-            serde_path_to_error::Segment::Seq { index } => {
-                path.push_str(&format!("[{index}]"));
-                value = value.and_then(|value| value.get(index));
-                parent = None;
-            }
-            serde_path_to_error::Segment::Map { key }
-            | serde_path_to_error::Segment::Enum { variant: key } => {
-                push_key(&mut path, parent, key);
-                value = value.and_then(|value| value.get(key));
-                parent = Some(key.as_str());
-            }
-            serde_path_to_error::Segment::Unknown => {}
-        }
-    }
-    (path, value)
-}
-
-fn ignored_path(ignored: &serde_ignored::Path<'_>) -> String {
-    fn write<'p>(ignored: &'p serde_ignored::Path<'_>, path: &mut String) -> Option<&'p str> {
-        match ignored {
-            serde_ignored::Path::Root => None,
-            serde_ignored::Path::Seq { parent, index } => {
-                write(parent, path);
-                path.push_str(&format!("[{index}]"));
-                None
-            }
-            serde_ignored::Path::Map { parent, key } => {
-                let above = write(parent, path);
-                push_key(path, above, key);
-                Some(key)
-            }
-            serde_ignored::Path::Some { parent }
-            | serde_ignored::Path::NewtypeStruct { parent }
-            | serde_ignored::Path::NewtypeVariant { parent } => write(parent, path),
-        }
-    }
-    let mut path = String::new();
-    write(ignored, &mut path);
-    path
 }
 
 #[cfg(test)]
