@@ -69,7 +69,8 @@ pub struct Binding {
 /// Log directives: `WEFT_LOG`, else warnings of libraries and the mesh's own notices.
 #[must_use]
 pub fn log_filter() -> String {
-    read("WEFT_LOG").unwrap_or_else(|| "info".to_owned())
+    // The client of NATS tells of each attempt to connect; the source's status says what matters of them.
+    read("WEFT_LOG").unwrap_or_else(|| "info,async_nats=warn".to_owned())
 }
 
 fn read(name: &str) -> Option<String> {

@@ -227,6 +227,13 @@ impl SourceSpec for NatsSource {
     /// Where a consumer starts is settled when it is made; afterwards its position says.
     fn validate_update(&self, old: &Self) -> FieldErrors {
         let same_consumer = self.stream == old.stream && self.consumer == old.consumer;
+        if old.owns_consumer() && !same_consumer {
+            // Only the consumer of the spec that is there last is removed with the source.
+            let details = "the source's own consumer would stay on its stream; make another source";
+            let error =
+                FieldError::new("Immutable fields changed (-old +new)", ["stream", "consumer"]);
+            return error.with_details(details).into();
+        }
         if !same_consumer || self.start().ok() == old.start().ok() {
             return FieldErrors::new();
         }

@@ -274,8 +274,21 @@ fn where_a_consumer_starts_cannot_change() {
         ),
         "{message}"
     );
-    let elsewhere = NatsSource { stream: "OTHER".to_owned(), ..new.clone() };
-    assert!(elsewhere.validate_update(&old).is_empty());
+    let elsewhere = |consumer: &str| NatsSource {
+        stream: "OTHER".to_owned(),
+        consumer: consumer.to_owned(),
+        ..new.clone()
+    };
+    let named = NatsSource { consumer: "ours".to_owned(), ..stream() };
+    assert!(elsewhere("ours").validate_update(&named).is_empty());
+    // Its own consumer would stay behind.
+    for moved in [elsewhere(""), named] {
+        let message = moved.validate_update(&old).to_string();
+        assert!(
+            message.starts_with("Immutable fields changed (-old +new): stream, consumer\n"),
+            "{message}"
+        );
+    }
     let unsaid = NatsSource { deliver_policy: String::new(), ..stream() };
     assert!(unsaid.validate_update(&old).is_empty());
     let faster = NatsSource { max_ack_pending: Some(7), ..stream() };
