@@ -42,6 +42,13 @@ pub const WEBHOOK_CONFIGURED: &str = "WebhookConfigured";
 /// Of an API server source: its service account may watch what it is to watch.
 pub const SUFFICIENT_PERMISSIONS: &str = "SufficientPermissions";
 
+/// Of a `SinkBinding`: its subjects are told where to send to.
+pub const SINK_BINDING_AVAILABLE: &str = "SinkBindingAvailable";
+/// Of a `SinkBinding`: its subjects have a token for their sink, or need none.
+pub const OIDC_TOKEN_SECRET_CREATED: &str = "OIDCTokenSecretCreated";
+/// Of a `SinkBinding`: its subjects have the certificates that all trust, or there are none.
+pub const TRUST_BUNDLE_PROPAGATED: &str = "TrustBundlePropagated";
+
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Truth {

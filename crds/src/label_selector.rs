@@ -41,6 +41,13 @@ impl LabelSelector {
         self.match_labels.is_empty() && self.match_expressions.is_empty()
     }
 
+    /// Whether an object with these labels is meant.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
+    }
+
     /// What is wrong with it. Without findings its text holds nothing but what the fields say.
     #[must_use]
     pub fn validate(&self) -> FieldErrors {
@@ -62,6 +69,17 @@ impl LabelSelector {
 }
 
 impl LabelRequirement {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let found = labels.get(&self.key);
+        match self.operator.as_str() {
+            "In" => found.is_some_and(|value| self.values.contains(value)),
+            "NotIn" => found.is_none_or(|value| !self.values.contains(value)),
+            "Exists" => found.is_some(),
+            "DoesNotExist" => found.is_none(),
+            _ => false,
+        }
+    }
+
     fn validate(&self) -> FieldErrors {
         let mut errors = FieldErrors::new();
         if let Err(rule) = name::qualified(&self.key) {
@@ -123,6 +141,8 @@ impl fmt::Display for LabelRequirement {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::LabelSelector;
     use serde_json::{Value, json};
 
@@ -145,6 +165,31 @@ mod tests {
         assert_eq!(every.to_string(), "app=shop,tier=,a in (x,y),b notin (z),c,!example.com/d");
         assert!(selector(json!({})).is_empty());
         assert_eq!(selector(json!({})).to_string(), "");
+    }
+
+    #[test]
+    fn labels_match_if_all_of_it_is_true_of_them() {
+        let labels = BTreeMap::from([("app".to_owned(), "shop".to_owned())]);
+        let expression = |key: &str, operator: &str, values: &[&str]| {
+            let one = json!({"key": key, "operator": operator, "values": values});
+            json!({"matchExpressions": [one]})
+        };
+        let cases = [
+            (json!({}), true),
+            (json!({"matchLabels": {"app": "shop"}}), true),
+            (json!({"matchLabels": {"app": "shop", "tier": ""}}), false),
+            (expression("app", "In", &["a", "shop"]), true),
+            (expression("tier", "In", &["a"]), false),
+            (expression("app", "NotIn", &["shop"]), false),
+            (expression("tier", "NotIn", &["a"]), true),
+            (expression("app", "Exists", &[]), true),
+            (expression("app", "DoesNotExist", &[]), false),
+            (expression("tier", "DoesNotExist", &[]), true),
+            (expression("app", "Is", &["shop"]), false),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(selector(value.clone()).matches(&labels), expected, "{value}");
+        }
     }
 
     #[test]

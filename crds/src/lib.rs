@@ -34,6 +34,7 @@ pub mod secret;
 pub mod secret_ref;
 pub mod service_account;
 pub mod sink;
+pub mod sink_binding;
 pub mod source;
 pub mod trigger;
 

@@ -39,6 +39,22 @@ pub fn subdomain(text: &str) -> Result<(), &'static str> {
     if text.split('.').all(is_label) { Ok(()) } else { Err(SUBDOMAIN) }
 }
 
+/// Whether it is a version, or a group and a version with a slash between, which can become part of a path.
+#[must_use]
+pub fn is_api_version(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((group, version)) => subdomain(group).is_ok() && label(version).is_ok(),
+        None => label(text).is_ok(),
+    }
+}
+
+/// Whether it is made of letters, digits and underscores and does not begin with a digit, as the name of a kind.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// The key of a label or an annotation: a name, or a domain and a name.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::custom_resource_definition;
 pub use catalog::Catalog;
 pub use yaml::yaml;
 
-pub(crate) use knative::{ADDRESSABLE, EVENTING_SOURCE, INSTALL, PART, SOURCE};
+pub(crate) use knative::{ADDRESSABLE, BINDING, EVENTING_SOURCE, INSTALL, PART, SOURCE};
 
 /// The column of the address.
 pub const URL: Column = Column {

@@ -20,5 +20,5 @@ fn every_kind_is_sound() {
 fn the_committed_definitions_start_with_those_of_this_crate() {
     let committed = include_str!("../yaml/weft-crds.yaml");
     let own = resource::yaml(Catalog::BUILTIN);
-    assert!(committed.starts_with(&own), "Broker or Trigger is not current");
+    assert!(committed.starts_with(&own), "a kind of this crate is not current");
 }

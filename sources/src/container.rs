@@ -27,13 +27,14 @@ mod output;
 mod process;
 mod spec;
 
+pub use environment::{Variables, contract, is_ours};
 pub use spec::{
     ConfigMapKeySelector, Container, ContainerSource, EnvFromSource, EnvVar, EnvVarSource,
     FieldSelector, LocalReference, PodSpec, PodTemplate,
 };
 
 use engine::Engine;
-use environment::{Variables, expand};
+use environment::expand;
 use process::Process;
 
 /// Whether the containers run, in Knative's status.
@@ -78,9 +79,7 @@ impl Source for ContainerSource {
             for container in containers.into_iter().flatten() {
                 let env = container.as_object_mut()?.entry("env").or_insert_with(|| json!([]));
                 let env = env.as_array_mut()?;
-                env.retain(|one| {
-                    one["name"].as_str().is_none_or(|name| !environment::is_ours(name))
-                });
+                env.retain(|one| one["name"].as_str().is_none_or(|name| !is_ours(name)));
                 let ours = self.contract(sink_url, ca_certs);
                 env.extend(ours.iter().map(|(name, value)| json!({"name": name, "value": value})));
             }
@@ -162,18 +161,9 @@ impl ContainerSource {
         containers.iter().enumerate().map(program).collect()
     }
 
-    /// What Knative's `SinkBinding` tells containers. The overrides are theirs to apply, so they are not applied here.
+    /// What its containers are told. The overrides are theirs to apply, so they are not applied here.
     fn contract(&self, sink_url: &str, ca_certs: Option<&str>) -> Variables {
-        let overrides = self.ce_overrides.as_ref();
-        let overrides = overrides.and_then(|overrides| serde_json::to_string(overrides).ok());
-        let mut variables = Variables::from([
-            (environment::SINK.to_owned(), sink_url.to_owned()),
-            (environment::OVERRIDES.to_owned(), overrides.unwrap_or_default()),
-        ]);
-        if let Some(certs) = ca_certs {
-            variables.insert(environment::CA_CERTS.to_owned(), certs.to_owned());
-        }
-        variables
+        contract(sink_url, ca_certs, self.ce_overrides.as_ref())
     }
 }
 

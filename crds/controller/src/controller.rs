@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bind::{Binder, Looks};
 use crate::debounce::Debounce;
 use crate::kinds::WATCHED;
 use crate::observe::{Shared, observe};
+use crate::plan::binding::Binding;
 use crate::plan::{Config, InForce, Plan};
 use crate::retry;
 use crate::write::{Writer, Writes, differing};
@@ -95,14 +97,19 @@ impl<P: DataPlane> Controller<P> {
             tasks.spawn(observe(client, watched, shared, stop.clone()));
         }
         let (wanted, queue) = watch::channel(Arc::default());
-        let writer = Writer::new(self.client, Arc::clone(&shared));
+        let writer = Writer::new(self.client.clone(), Arc::clone(&shared));
         tasks.spawn(writer.run(queue, stop.clone()));
+        let (bindings, wished) = watch::channel(Arc::default());
+        let (binder, looks) = Binder::new(self.client, Arc::clone(&shared));
+        tasks.spawn(binder.run(wished, stop.clone()));
         tasks.close();
         let mut rounds = Rounds {
             shared,
             config: self.config,
             plane: self.plane,
             wanted,
+            bindings,
+            looks,
             synced: Some(synced),
             in_force: None,
             told: InForce::default(),
@@ -119,6 +126,9 @@ struct Rounds<P> {
     config: Config,
     plane: P,
     wanted: watch::Sender<Arc<Writes>>,
+    bindings: watch::Sender<Arc<BTreeMap<Key, Binding>>>,
+    /// What the binder found.
+    looks: watch::Receiver<Looks>,
     synced: Option<oneshot::Sender<()>>,
     in_force: Option<Published>,
     /// What the data plane said.
@@ -166,6 +176,7 @@ impl<P: DataPlane> Rounds<P> {
     async fn round(&mut self) {
         let Some(world) = self.shared.world() else { return };
         self.told.sources = self.plane.sources();
+        self.told.bindings.clone_from(&self.looks.borrow());
         let mut plan = Plan::make(&world, &self.config, &self.told);
         let published = Published {
             snapshot: std::mem::take(&mut plan.snapshot),
@@ -185,6 +196,12 @@ impl<P: DataPlane> Rounds<P> {
         if self.synced.take().is_some_and(|synced| synced.send(()).is_err()) {
             tracing::debug!("nobody waited for the first world");
         }
+        let bindings = Arc::new(std::mem::take(&mut plan.bindings));
+        self.bindings.send_if_modified(|known| {
+            let differs = *known != bindings;
+            known.clone_from(&bindings);
+            differs
+        });
         // Statuses last: they may only say what is in force.
         self.wanted.send_replace(Arc::new(differing(&world, &plan, Timestamp::now())));
     }
@@ -199,6 +216,7 @@ impl<P: DataPlane> Rounds<P> {
         self.failures = if problems.is_empty() { 0 } else { self.failures.saturating_add(1) };
         self.again = (self.failures > 0)
             .then(|| Instant::now() + retry::wait(self.failures, fastrand::f64()));
-        self.told = InForce { problems, sources: self.plane.sources() };
+        self.told.problems = problems;
+        self.told.sources = self.plane.sources();
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 
 use crds::resource::Resource;
+use crds::sink_binding::SinkBindingSpec;
+use crds::source::SourceSpec;
 use kube::core::ApiResource;
 use sources::sinks;
 
@@ -22,6 +24,7 @@ pub(crate) struct Watched {
 pub(crate) enum Keep {
     Broker,
     Trigger,
+    Binding,
     Source(&'static sources::Kind),
     Sink(&'static sinks::Kind),
     Secret,
@@ -45,11 +48,14 @@ pub(crate) enum Need {
 pub(crate) static WATCHED: LazyLock<Vec<Watched>> = LazyLock::new(|| {
     let sources = sources::ALL.iter().map(|kind| added(kind.resource(), Keep::Source(kind)));
     let sinks = sinks::ALL.iter().map(|kind| added(kind.resource(), Keep::Sink(kind)));
-    OWN.into_iter().chain(sources).chain(sinks).chain(OTHERS).collect()
+    let binding = [added(&BINDING, Keep::Binding)];
+    OWN.into_iter().chain(binding).chain(sources).chain(sinks).chain(OTHERS).collect()
 });
 
 const OWN: [Watched; 2] =
     [eventing("Broker", "brokers", Keep::Broker), eventing("Trigger", "triggers", Keep::Trigger)];
+
+static BINDING: Resource = SinkBindingSpec::RESOURCE;
 
 const OTHERS: [Watched; 8] = [
     DEPLOYMENT,
@@ -135,7 +141,10 @@ pub(crate) fn find(group: &str, kind: &str) -> Option<&'static Watched> {
 /// The kind whose status is written, by the kind's name alone: none of these share it.
 pub(crate) fn planned(kind: &str) -> Option<&'static Watched> {
     let ours = |watched: &&Watched| {
-        matches!(watched.keep, Keep::Broker | Keep::Trigger | Keep::Source(_) | Keep::Sink(_))
+        matches!(
+            watched.keep,
+            Keep::Broker | Keep::Trigger | Keep::Binding | Keep::Source(_) | Keep::Sink(_)
+        )
     };
     WATCHED.iter().filter(ours).find(|watched| watched.kind == kind)
 }

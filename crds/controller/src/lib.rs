@@ -8,13 +8,15 @@
 //! - `kinds`, `world`: what is watched, and what is known.
 //! - `plan`, `conditions`, `address`, `filter`: from what is known to what should be; pure.
 //! - `status`, `notice`, `recorder`, `retry`, `debounce`: what is written, when, and how often; pure.
-//! - `observe`, `write`, `controller`: the thin shell that talks to the API server.
+//! - `observe`, `write`, `bind`, `controller`: the thin shell that talks to the API server.
 //! - [`leader`]: one controller of several.
 //!
 //! What this crate does not do: keep or deliver events, serve an API, or check what users write (admission does). It sets a
-//! finalizer on those sources alone that make something upstream, as a web hook, which has to be removed before they go.
+//! finalizer on those sources alone that make something elsewhere, as a web hook or variables in a Deployment, which has to be
+//! removed before they go.
 
 mod address;
+mod bind;
 mod conditions;
 mod controller;
 mod debounce;

@@ -20,17 +20,19 @@ use crate::kinds;
 use crate::notice::{self, Notice};
 use crate::world::{Held, Name, World};
 
+pub(crate) mod binding;
 pub(crate) mod deployment;
 mod sink;
 mod source;
 mod trigger;
 
+use binding::{Binding, Look};
 use deployment::Deployment;
 
 /// Bytes a broker may keep when it does not say: a laptop's disk survives it, and at 1 KB an event it is a million of them.
 const DEFAULT_BUDGET: u64 = 1 << 30;
 
-/// On a source: something of it stays upstream until the mesh has removed it.
+/// On a source or a binding: something of it stays elsewhere until the mesh has removed it.
 pub const FINALIZER: &str = "weft.dev/upstream";
 
 /// What the data plane says of what is in force.
@@ -40,6 +42,8 @@ pub struct InForce {
     pub problems: BTreeMap<Key, String>,
     /// How the sources and sinks are doing.
     pub sources: BTreeMap<sources::Key, sources::Status>,
+    /// What was found at the last look at each binding's subjects.
+    pub(crate) bindings: BTreeMap<Key, Look>,
 }
 
 /// What the controller needs to know of the mesh.
@@ -90,6 +94,8 @@ pub struct Plan {
     pub statuses: BTreeMap<Key, Status>,
     /// The Deployments that are not as they should be.
     pub(crate) deployments: BTreeMap<Key, Deployment>,
+    /// What is to be done with the subjects of bindings.
+    pub(crate) bindings: BTreeMap<Key, Binding>,
     /// Which objects must have the [`FINALIZER`], and which must not. Others are as they should be.
     pub finalizers: BTreeMap<Key, bool>,
     /// What became ready, or stopped being so, with these statuses.
@@ -114,6 +120,9 @@ impl Plan {
         }
         for (kind, name, held) in world.sources() {
             planner.source(kind, name, held);
+        }
+        for (name, held) in world.bindings() {
+            planner.binding(name, held);
         }
         for (name, held) in world.triggers.alive() {
             planner.trigger(name, held);

@@ -9,6 +9,7 @@ use crds::condition::{Condition, READY, Status, Truth};
 use crds::config_map::ConfigMap;
 use crds::meta::ObjectMeta;
 use crds::secret::Secret;
+use crds::sink_binding::SinkBinding;
 use crds::trigger::Trigger;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct World {
     pub(crate) brokers: Table<Broker>,
     pub(crate) triggers: Table<Trigger>,
+    pub(crate) bindings: Table<SinkBinding>,
     /// By kind.
     pub(crate) sources: BTreeMap<&'static str, Table<sources::Object>>,
     /// By kind.
@@ -197,11 +199,17 @@ impl World {
         named.min_by_key(|(created, _)| *created).map(|(_, kind)| kind)
     }
 
+    /// Every binding, also those that are being deleted, by name.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&Name, &Held<SinkBinding>)> {
+        self.bindings.0.iter().map(|(name, held)| (name, held.as_ref()))
+    }
+
     /// Applies a change; answers whether it made a difference.
     pub(crate) fn change(&mut self, watched: &'static Watched, change: Change) -> bool {
         match watched.keep {
             Keep::Broker => self.brokers.apply(change),
             Keep::Trigger => self.triggers.apply(change),
+            Keep::Binding => self.bindings.apply(change),
             Keep::Source(kind) => self.sources.entry(kind.name).or_default().apply(change),
             Keep::Sink(kind) => self.sinks.entry(kind.name).or_default().apply(change),
             Keep::Secret => self.secrets.apply(wanted(change)),
@@ -220,6 +228,7 @@ impl World {
         match watched.keep {
             Keep::Broker => self.brokers.get(name).map(|held| &held.object.metadata),
             Keep::Trigger => self.triggers.get(name).map(|held| &held.object.metadata),
+            Keep::Binding => self.bindings.any(name).map(|held| &held.object.metadata),
             Keep::Source(kind) => {
                 self.sources.get(kind.name)?.any(name).map(|held| &held.object.metadata)
             }
@@ -235,6 +244,7 @@ impl World {
         match watched.keep {
             Keep::Broker => self.brokers.get(name)?.object.status.as_ref(),
             Keep::Trigger => self.triggers.get(name)?.object.status.as_ref(),
+            Keep::Binding => self.bindings.any(name)?.object.status.as_ref(),
             Keep::Source(kind) => self.sources.get(kind.name)?.any(name)?.object.status.as_ref(),
             Keep::Sink(kind) => self.sinks.get(kind.name)?.get(name)?.object.status.as_ref(),
             Keep::Secret | Keep::ConfigMap | Keep::Address | Keep::Deployment => None,
@@ -483,6 +493,7 @@ macro_rules! kept {
 
 kept! {
     Broker: deserialized, |broker, value| broker.status = status(value), as_admitted, |_| Self::default();
+    SinkBinding: sink_binding, |binding, value| binding.status = status(value), |_| {}, |_| Self::default();
     Trigger: deserialized, |trigger, value| trigger.status = status(value), Trigger::defaults, rescue_trigger;
     sources::Object: source, |source, value| source.status = status(value), |_| {}, |_| Self::default();
     sinks::Object: sink, |sink, value| sink.status = status(value), |_| {}, |_| Self::default();
@@ -509,6 +520,14 @@ fn sink(value: &Value) -> serde_json::Result<sinks::Object> {
     let kind = sinks::ALL.iter().find(|kind| kind.name == name);
     let unknown = || serde::de::Error::custom(format_args!("{name:?} is no kind of sink"));
     kind.ok_or_else(unknown).and_then(|kind| (kind.read)(value))
+}
+
+/// A binding whose subject can be asked for: a cluster may have no admission of ours.
+fn sink_binding(value: &Value) -> serde_json::Result<SinkBinding> {
+    let mut binding = SinkBinding::deserialize(value)?;
+    binding.defaults();
+    let wrong = binding.spec.subject.validate(&binding.metadata.namespace).via("spec.subject");
+    wrong.into_result().map(|()| binding).map_err(serde::de::Error::custom)
 }
 
 /// A cluster may have no admission of ours: a Broker that names no class is ours then, as it would be with it.

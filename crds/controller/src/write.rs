@@ -28,14 +28,14 @@ use crate::status;
 use crate::world::{Name, World};
 
 /// Who the writes are from, in `metadata.managedFields`.
-const MANAGER: &str = "weft-controller";
+pub(crate) const MANAGER: &str = "weft-controller";
 /// Writes under way at once. A write to an API server takes some 5 ms, so 10,000 statuses take seconds, and the server's
 /// share for one client (Kubernetes' priority and fairness) is not used up.
 const CONCURRENCY: usize = 16;
 /// Events under way at once. More than these at a time are dropped: whoever reads Events learns nothing from a flood.
 const EVENTS: usize = 32;
 /// How long one may take; a server that does not answer is tried again like one that refuses.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is to be written of one object.
 #[derive(Clone, Debug)]

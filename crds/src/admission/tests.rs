@@ -40,6 +40,10 @@ fn good(resource: &Resource) -> Value {
         "CustomResourceDefinition" => definition(CATALOG.iter().next().unwrap()),
         "Trigger" => trigger(),
         "TickSource" => json!({"spec": {"sink": {"uri": "http://s/"}}}),
+        "SinkBinding" => json!({"spec": {
+            "subject": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
+            "sink": {"uri": "http://s/"},
+        }}),
         "Event" => json!({"involvedObject": {"namespace": "n", "name": "x"}}),
         _ => json!({}),
     };

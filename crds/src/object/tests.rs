@@ -24,7 +24,7 @@ fn trigger(spec: Value) -> Value {
 #[test]
 fn every_supported_kind_is_read_as_what_it_is() {
     let supported = CATALOG.supports_what();
-    assert_eq!(supported.len(), 7, "{supported:?}");
+    assert_eq!(supported.len(), 8, "{supported:?}");
     for (api_version, kind) in supported {
         let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "n"}});
         let object = read(&value).unwrap();

@@ -1,8 +1,10 @@
 //! Which kinds there are: those of this crate, and the sources and sinks that somebody adds.
 
 use super::{InFiles, Resource, knative, kubernetes};
+use crate::sink_binding::SinkBindingSpec;
+use crate::source::SourceSpec;
 
-static KNATIVE: [Resource; 2] = [knative::BROKER, knative::TRIGGER];
+static KNATIVE: [Resource; 3] = [knative::BROKER, knative::TRIGGER, SinkBindingSpec::RESOURCE];
 static KUBERNETES: [Resource; 7] = [
     kubernetes::NAMESPACE,
     kubernetes::SECRET,

@@ -16,6 +16,8 @@ pub(crate) const PART: (&str, &str) = ("app.kubernetes.io/name", "weft");
 pub(crate) const ADDRESSABLE: (&str, &str) = ("duck.knative.dev/addressable", "true");
 /// By which `kn source list-types` finds the sources.
 pub(crate) const SOURCE: (&str, &str) = ("duck.knative.dev/source", "true");
+/// By which tools find what binds workloads.
+pub(crate) const BINDING: (&str, &str) = ("duck.knative.dev/binding", "true");
 pub(crate) const EVENTING_SOURCE: (&str, &str) = ("eventing.knative.dev/source", "true");
 
 pub(super) const BROKER: Resource = Resource {

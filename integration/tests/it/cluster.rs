@@ -1,6 +1,7 @@
 //! The mesh with the resources of a real Kubernetes API server.
 
 mod apiserver;
+mod sink_binding;
 
 use std::process::Stdio;
 
@@ -33,7 +34,7 @@ fn apply() -> PatchParams {
 fn group(kind: &str) -> &'static str {
     match kind {
         "Deployment" => "apps",
-        "ContainerSource" => "sources.knative.dev",
+        "ContainerSource" | "SinkBinding" => "sources.knative.dev",
         _ => "eventing.knative.dev",
     }
 }

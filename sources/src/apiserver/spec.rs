@@ -189,7 +189,7 @@ impl WatchedResource {
         let mut errors = FieldErrors::new();
         if self.api_version.is_empty() {
             errors.push(FieldError::missing("apiVersion"));
-        } else if !is_api_version(&self.api_version) {
+        } else if !name::is_api_version(&self.api_version) {
             errors.push(FieldError::invalid(&self.api_version, "apiVersion"));
         }
         if self.kind.trim().is_empty() {
@@ -205,21 +205,13 @@ impl WatchedResource {
 impl OwnerKind {
     fn validate(&self) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        if !self.api_version.is_empty() && !is_api_version(&self.api_version) {
+        if !self.api_version.is_empty() && !name::is_api_version(&self.api_version) {
             errors.push(FieldError::invalid(&self.api_version, "apiVersion"));
         }
         if self.kind.trim().is_empty() {
             errors.push(FieldError::missing("kind"));
         }
         errors
-    }
-}
-
-/// It becomes part of a path.
-fn is_api_version(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((group, version)) => name::subdomain(group).is_ok() && name::label(version).is_ok(),
-        None => name::label(text).is_ok(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crds::ce_overrides::CloudEventOverrides;
 use crds::secret_ref::SecretKeySelector;
 
 use super::spec::{
@@ -19,7 +20,7 @@ pub(super) const OVERRIDES: &str = "K_CE_OVERRIDES";
 pub(super) const CA_CERTS: &str = "K_CA_CERTS";
 
 /// Names and values.
-pub(super) type Variables = BTreeMap<String, String>;
+pub type Variables = BTreeMap<String, String>;
 
 /// What the containers of a source need.
 pub(super) fn needs(source: &ContainerSource) -> Vec<Need> {
@@ -65,9 +66,28 @@ fn need_of_all(field: String, from: &EnvFromSource) -> Option<Need> {
     Some(if reference.optional.unwrap_or(false) { need.optional() } else { need })
 }
 
-/// Whether a variable is of the contract, which nobody else can set.
-pub(super) fn is_ours(name: &str) -> bool {
+/// Whether a variable is of the [`contract`], which nobody else can set.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
     [SINK, OVERRIDES, CA_CERTS].contains(&name)
+}
+
+/// What Knative's `SinkBinding` tells containers. The overrides are theirs to apply.
+#[must_use]
+pub fn contract(
+    sink_url: &str,
+    ca_certs: Option<&str>,
+    overrides: Option<&CloudEventOverrides>,
+) -> Variables {
+    let overrides = overrides.and_then(|overrides| serde_json::to_string(overrides).ok());
+    let mut variables = Variables::from([
+        (SINK.to_owned(), sink_url.to_owned()),
+        (OVERRIDES.to_owned(), overrides.unwrap_or_default()),
+    ]);
+    if let Some(certs) = ca_certs {
+        variables.insert(CA_CERTS.to_owned(), certs.to_owned());
+    }
+    variables
 }
 
 /// The variables of the container with that index: `ours`, which nothing else can change, and what it asks for.

@@ -29,7 +29,7 @@ pub(super) struct Outlet {
     pub(super) way: Option<(Sink, Overrides)>,
     pub(super) shown: Option<String>,
     /// Reason and sentence, if it cannot send, or not yet.
-    wrong: Option<(&'static str, String)>,
+    pub(super) wrong: Option<(&'static str, String)>,
 }
 
 /// A value that a source or a sink needs and that is not there.
@@ -269,7 +269,7 @@ impl Planner<'_> {
 
     /// Where a source's events go. For a Broker that does not exist the source runs nevertheless: what it cannot hand over
     /// it offers again.
-    fn outlet(
+    pub(super) fn outlet(
         &mut self,
         of: &Name,
         to: &Destination,

@@ -8,7 +8,7 @@ use super::*;
 
 const EVENTING: &str = "eventing.knative.dev/v1";
 
-fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
+pub(super) fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
     let mut object = json!({
         "apiVersion": api_version,
         "kind": kind,
@@ -19,7 +19,7 @@ fn object(api_version: &str, kind: &str, name: &str, spec: Value) -> Value {
 }
 
 /// `object` with the fields of `more`.
-fn with(mut object: Value, more: Value) -> Value {
+pub(super) fn with(mut object: Value, more: Value) -> Value {
     if let (Value::Object(object), Value::Object(more)) = (&mut object, more) {
         object.extend(more);
     }

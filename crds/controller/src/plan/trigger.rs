@@ -9,6 +9,7 @@ use crds::condition::{Condition, READY, Status, Truth};
 use crds::delivery::{self, DeliverySpec};
 use crds::destination::Destination;
 use crds::object::Key;
+use crds::sink_binding;
 use crds::trigger::{self, Trigger};
 use dispatcher::filter::Filter;
 use dispatcher::{Backoff, DEFAULT_PARALLELISM, DEFAULT_TIMEOUT, DeliveryPolicy, Format, Target};
@@ -108,6 +109,7 @@ impl<'a> Planner<'a> {
             Keep::Broker => self.of_planned(watched, broker_kind::KIND, name),
             Keep::Source(kind) => self.of_planned(watched, kind.name, name),
             Keep::Sink(kind) => self.of_planned(watched, kind.name, name),
+            Keep::Binding => self.of_planned(watched, sink_binding::KIND, name),
             Keep::Trigger => {
                 // It may not be planned yet, so what was said about it last counts.
                 let object = &self.world.triggers.get(name)?.object;

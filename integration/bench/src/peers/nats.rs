@@ -13,7 +13,7 @@ use super::{Peer, Services, text};
 use crate::oracle::payload;
 
 /// How long the server may take to store what it was sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// NATS.
 #[derive(Debug)]

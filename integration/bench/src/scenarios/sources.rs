@@ -34,7 +34,7 @@ pub(super) async fn queues(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let bare = Baseline::start().await?.seen(Pace::Closed, bench.span() / 2).await?.rate;
     Ok(vec![
         queue::<Kafka>(bench, 400_000, bare).await?,
-        queue::<Nats>(bench, 400_000, bare).await?,
+        queue::<Nats>(bench, 100_000, bare).await?,
         queue::<RabbitMq>(bench, 200_000, bare).await?,
         queue::<Redis>(bench, 400_000, bare).await?,
     ])
