@@ -2,14 +2,14 @@
 //! nothing.
 //!
 //! ```text
-//! write ─▶ bounded queue ─▶ one writer: check against memory ─▶ one sync for all that waited ─▶ memory, history
-//!                                                                          │                      │        │
-//!                                          database ◀─ now and then ─ journal         get, list ◀─┘        └─▶ watch
+//! write ─▶ bounded queue ─▶ writer thread: check against memory ─▶ one sync for all that waited ─▶ memory, history
+//!                                                                             │                      │        │
+//!                                             database ◀─ now and then ─ journal         get, list ◀─┘        └─▶ watch
 //! ```
 //!
 //! What holds always:
 //!
-//! - Nobody sees a state that is not on disk: memory changes after the commit, and only the writer changes it.
+//! - Nobody sees a state that is not on disk: memory changes after the commit, and only the writer thread changes it.
 //! - A reader waits for no commit: it reads memory, which is locked for the time of copying pointers.
 //! - A version is given once. The highest is kept on disk, so that also after a restart none comes twice.
 //! - A failed commit is the last: what a disk holds after it is unknown until the files are opened anew.
@@ -36,16 +36,14 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use crds::resource::{Catalog, Resource};
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
-use tokio::task::block_in_place;
 
 pub use self::watch::Watch;
 
 use self::disk::Disk;
 use self::memory::Memory;
 use self::queue::Queue;
-use self::writer::{Desk, Request, Writer};
+use self::writer::{Request, Writer};
 
 /// What identifies an object. Two keys are equal when group, plural, namespace and name are.
 #[derive(Clone)]
@@ -178,7 +176,7 @@ pub enum Expected {
     Version(u64),
 }
 
-/// What to do with an object. The functions run while everybody waits for the writer: they format what was made
+/// What to do with an object. The functions run on the writer's thread, which everybody waits for: they format what was made
 /// before, no more.
 pub enum Change {
     /// Puts it: makes the JSON for the version that the write gets.
@@ -246,8 +244,7 @@ pub struct Store {
     queue: Arc<Queue>,
     /// Why nothing can be written any more.
     failure: Arc<OnceLock<String>>,
-    desk: Arc<Desk>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
@@ -276,14 +273,12 @@ impl Store {
         let queue = Arc::new(Queue::new(options.queue));
         let path = disk.path().to_owned();
         let writer = Writer::new(disk, Arc::clone(&memory), Arc::clone(&failure));
-        let desk = Arc::new(Desk::new(Some(writer)));
-        let taken = (Arc::clone(&desk), Arc::clone(&queue));
+        let taken = Arc::clone(&queue);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer::run(&taken.0, &taken.1))
+            .spawn(move || writer.run(&taken))
             .map_err(|source| OpenError::Io { action: "start the writer of", path, source })?;
-        let thread = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { catalog, memory, queue, failure, desk, thread }))
+        Ok(Arc::new(Self { catalog, memory, queue, failure, writer: Mutex::new(Some(thread)) }))
     }
 
     /// The kinds that it serves.
@@ -335,18 +330,7 @@ impl Store {
         }
         let (answer, answered) = oneshot::channel();
         self.queue.push(Request { key, expected, change, answer })?;
-        self.serve();
         answered.await.unwrap_or(Err(WriteError::Closed))
-    }
-
-    /// Sees to it that what is queued is written: here, if this thread may wait for the disk while others run its other tasks.
-    fn serve(&self) {
-        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => {
-                block_in_place(|| writer::write_here(&self.desk, &self.queue));
-            }
-            _ => self.queue.call(),
-        }
     }
 
     /// Changes of a kind, in one namespace or in all, after version `since`: in order of version, none missing, none twice.
@@ -368,11 +352,11 @@ impl Store {
     /// still work, watches see nothing more.
     pub fn close(&self) {
         self.queue.close();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer
             // A change may hold the last handle of its own store; a thread cannot wait for itself.
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
+            && writer.thread().id() != std::thread::current().id()
+            && writer.join().is_err()
         {
             tracing::error!("the writer of the store ended early");
         }

@@ -1,5 +1,4 @@
-//! Writes on their way to the disk: bounded. Whoever finds nobody writing takes them there; the writer's thread is called for
-//! the rest.
+//! Writes on their way to the writer: bounded, and waking it once for all that came while it was busy.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +12,7 @@ use super::writer::Request;
 /// Writes that wait.
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// The writer's thread waits for it, nobody else.
+    /// The writer waits for it, nobody else.
     changed: Condvar,
     /// How many may wait.
     most: usize,
@@ -22,17 +21,14 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Request>,
-    /// The thread is to look at what there is.
-    called: bool,
     /// Takes no more.
     closed: bool,
 }
 
-/// What the writer's thread finds.
+/// What the writer finds.
 pub(super) enum Next {
-    /// It was called, or writes wait.
-    Called,
-    /// Nobody called for as long as it waits.
+    Request(Request),
+    /// Nothing came for as long as it waits.
     Idle,
     /// Nothing is left and nothing will come.
     Closed,
@@ -53,22 +49,18 @@ impl Queue {
             return Err(WriteError::Full);
         }
         state.waiting.push_back(request);
+        drop(state);
+        // A busy writer does not wait: this costs a look.
+        self.changed.notify_one();
         Ok(())
     }
 
-    /// Wakes the writer's thread.
-    pub(super) fn call(&self) {
-        self.state.lock().called = true;
-        // A busy thread does not wait: this costs a look.
-        self.changed.notify_one();
-    }
-
-    /// For the writer's thread alone: waits until it is called, at most for `patience`.
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Next {
+    /// The oldest write, for the writer alone; waits for one, at most for `patience`.
+    pub(super) fn pop(&self, patience: Option<Duration>) -> Next {
         let mut state = self.state.lock();
         loop {
-            if std::mem::take(&mut state.called) || !state.waiting.is_empty() {
-                return Next::Called;
+            if let Some(request) = state.waiting.pop_front() {
+                return Next::Request(request);
             }
             if state.closed {
                 return Next::Closed;
@@ -77,7 +69,7 @@ impl Queue {
                 None => self.changed.wait(&mut state),
                 Some(patience) => {
                     let late = self.changed.wait_for(&mut state, patience).timed_out();
-                    if late && !state.called && state.waiting.is_empty() && !state.closed {
+                    if late && state.waiting.is_empty() && !state.closed {
                         return Next::Idle;
                     }
                 }
@@ -86,7 +78,7 @@ impl Queue {
     }
 
     /// The oldest write if one waits.
-    pub(super) fn pop(&self) -> Option<Request> {
+    pub(super) fn try_pop(&self) -> Option<Request> {
         self.state.lock().waiting.pop_front()
     }
 
@@ -110,7 +102,7 @@ impl Queue {
         self.state.lock().closed
     }
 
-    /// How many wait.
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.state.lock().waiting.len()
     }

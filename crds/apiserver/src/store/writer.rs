@@ -1,6 +1,5 @@
-//! Who writes. There is one writer, and whoever has a write and finds it free uses it on the spot: two hand-overs between threads
-//! take longer than a fast disk's sync. What came while a commit ran shares the next one, which the writer's thread does if
-//! nobody else comes. What the database lacks it gets from that thread: when it must, and when nothing else is to be done.
+//! The one thread that writes. What came while the last commit ran shares the next one. What the database lacks it gets when the
+//! writes have been answered: when it must, and when nothing else is to be done.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::disk::{CommitError, Disk};
@@ -33,20 +31,12 @@ pub(super) struct Request {
 type Answer = oneshot::Sender<Result<Arc<Record>, WriteError>>;
 
 /// Owns the files.
-#[derive(Debug)]
 pub(super) struct Writer {
     disk: Disk,
     memory: Arc<Memory>,
     /// Set once, by the first commit that failed.
     failure: Arc<OnceLock<String>>,
-    /// How many commits there were.
-    commits: u64,
-    /// The thread knows that the database lacks something.
-    watched: bool,
 }
-
-/// A writer, until it is closed.
-pub(super) type Desk = Mutex<Option<Writer>>;
 
 /// What the next commit will do.
 #[derive(Default)]
@@ -64,26 +54,43 @@ struct Batch {
 
 impl Writer {
     pub(super) fn new(disk: Disk, memory: Arc<Memory>, failure: Arc<OnceLock<String>>) -> Self {
-        Self { disk, memory, failure, commits: 0, watched: false }
+        Self { disk, memory, failure }
+    }
+
+    /// Runs until the queue is closed and empty, then closes the files.
+    pub(super) fn run(mut self, queue: &Queue) {
+        // Also when this thread panics: nobody may wait for it then.
+        let abandoned = Abandon(queue);
+        loop {
+            match queue.pop(self.patience()) {
+                Next::Request(first) => self.write(first, queue),
+                Next::Idle => self.checkpoint(),
+                Next::Closed => break,
+            }
+        }
+        if self.failure.get().is_none()
+            && let Err(error) = self.disk.close()
+        {
+            tracing::warn!(
+                ?error,
+                "the journal could not be emptied; the next start takes over what it holds"
+            );
+        }
+        drop(abandoned);
     }
 
     /// Writes what is queued, as much as fits one commit.
-    fn write(&mut self, queue: &Queue) {
+    fn write(&mut self, first: Request, queue: &Queue) {
         let mut batch = Batch::default();
+        self.add(&mut batch, first);
         while batch.has_room() {
-            let Some(next) = queue.pop() else { break };
+            let Some(next) = queue.try_pop() else { break };
             self.add(&mut batch, next);
         }
-        if batch.looked_at > 0 {
-            self.commits = self.commits.wrapping_add(1);
-            self.finish(batch);
+        self.finish(batch);
+        if self.disk.is_checkpoint_due() {
+            self.checkpoint();
         }
-    }
-
-    /// Whether the thread has something to do that it does not know of: the database is to be brought up to date now, or some
-    /// time from now.
-    fn needs_thread(&self) -> bool {
-        self.disk.is_checkpoint_due() || !self.watched && self.patience().is_some()
     }
 
     /// How long to wait for a write until the database is brought up to date.
@@ -191,65 +198,12 @@ impl Writer {
     }
 }
 
-/// Writes on this thread if nobody writes. Otherwise whoever does looks at the queue again.
-pub(super) fn write_here(desk: &Desk, queue: &Queue) {
-    let _abandoned = Abandon(queue);
-    let Some(mut desk) = desk.try_lock() else { return };
-    let Some(writer) = desk.as_mut() else { return };
-    writer.write(queue);
-    let needs_thread = writer.needs_thread();
-    drop(desk);
-    if needs_thread || queue.waiting() > 0 {
-        queue.call();
-    }
-}
-
-/// What the writer's thread does: until the queue is closed and empty, then it closes the files.
-pub(super) fn run(desk: &Desk, queue: &Queue) {
-    let _abandoned = Abandon(queue);
-    loop {
-        let (patience, seen) = {
-            let mut desk = desk.lock();
-            let Some(writer) = desk.as_mut() else { break };
-            if writer.disk.is_checkpoint_due() {
-                writer.checkpoint();
-            }
-            let patience = writer.patience();
-            writer.watched = patience.is_some();
-            (patience, writer.commits)
-        };
-        match queue.wait(patience) {
-            Next::Called => desk.lock().iter_mut().for_each(|writer| writer.write(queue)),
-            Next::Idle => {
-                let mut desk = desk.lock();
-                desk.iter_mut()
-                    .filter(|writer| writer.commits == seen)
-                    .for_each(Writer::checkpoint);
-            }
-            Next::Closed => break,
-        }
-    }
-    let writer = desk.lock().take();
-    if let Some(Writer { disk, failure, .. }) = writer
-        && failure.get().is_none()
-        && let Err(error) = disk.close()
-    {
-        tracing::warn!(
-            ?error,
-            "the journal could not be emptied; the next start takes over what it holds"
-        );
-    }
-    queue.abandon();
-}
-
-/// Abandons the queue if whoever writes panics: nobody may wait for it then.
+/// Abandons the queue when it goes.
 struct Abandon<'a>(&'a Queue);
 
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.abandon();
-        }
+        self.0.abandon();
     }
 }
 

@@ -144,11 +144,9 @@ async fn writes_of_one_object_that_share_a_commit_are_compared_with_each_other()
     let store = on(&disk, Options::default()).unwrap();
     let key = widget("default", "one");
     disk.hang(true);
-    let first = Arc::clone(&store);
-    let mut ahead = JoinSet::new();
-    ahead.spawn(
-        async move { put(&first, &widget("default", "ahead"), Expected::Absent, "x").await },
-    );
+    let ahead = store.write(widget("default", "ahead"), Expected::Absent, Change::Put(text("x")));
+    let mut ahead = std::pin::pin!(ahead);
+    assert!(ahead.as_mut().now_or_never().is_none());
     eventually(|| disk.hanging() == 1).await;
     let mut writes = Vec::new();
     for (expected, deletes) in [
@@ -164,7 +162,7 @@ async fn writes_of_one_object_that_share_a_commit_are_compared_with_each_other()
         writes.push(write);
     }
     disk.hang(false);
-    within(ahead.join_next()).await.unwrap().unwrap().unwrap();
+    within(ahead).await.unwrap();
     let mut answers = Vec::new();
     for write in writes {
         answers.push(match within(write).await {
