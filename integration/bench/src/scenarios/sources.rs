@@ -164,6 +164,7 @@ apiVersion: sources.knative.dev/v1alpha1
 kind: CephSource
 metadata: {name: idle}
 spec:
+  port: '8888'
   secretToken: {secretKeyRef: {name: others, key: token}}
   sink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}}
 ";
