@@ -153,7 +153,7 @@ spec:
 ---
 apiVersion: sources.knative.dev/v1alpha1
 kind: GitLabSource
-metadata: {name: idle, annotations: {weft.dev/register: 'false'}}
+metadata: {name: gitlab, annotations: {weft.dev/register: 'false'}}
 spec:
   projectUrl: https://gitlab.example/acme/shop
   eventTypes: [push_events]
