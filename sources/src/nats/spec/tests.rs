@@ -285,7 +285,7 @@ fn where_a_consumer_starts_cannot_change() {
     for moved in [elsewhere(""), named] {
         let message = moved.validate_update(&old).to_string();
         assert!(
-            message.starts_with("Immutable fields changed (-old +new): stream, consumer\n"),
+            message.starts_with("Immutable fields changed (-old +new): consumer, stream\n"),
             "{message}"
         );
     }
