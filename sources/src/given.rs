@@ -146,6 +146,18 @@ impl Given {
         })
     }
 
+    /// The same as a text that a library in C can be handed.
+    ///
+    /// # Errors
+    /// As [`Self::require`], and when it holds the character that ends texts there.
+    pub(crate) fn c_text(&self, field: &'static str) -> Result<&str, NotGiven> {
+        let value = self.require(field)?.expose();
+        if value.contains('\0') {
+            return Err(NotGiven { field, why: "it holds a character with the code 0" });
+        }
+        Ok(value)
+    }
+
     /// What is under a field.
     ///
     /// # Errors

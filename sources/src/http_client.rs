@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::given::NotGiven;
+use crate::quote::quote;
 use crate::secret::Secret;
 use crate::source::SourceError;
 
@@ -30,9 +31,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(130);
 
 /// Idle connections are closed before most servers and balancers close them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How much of the body of a refusal is shown: enough for the sentence that APIs put first.
-const MAX_SHOWN: usize = 300;
 
 /// Whom a client trusts, and who it says it is.
 #[derive(Clone, Debug, Default)]
@@ -160,12 +158,7 @@ impl Answered {
     /// What was answered to a request to `host`.
     pub(crate) fn new(host: &str, status: StatusCode, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
-        let text: String = text
-            .chars()
-            .map(|char| if char.is_control() { ' ' } else { char })
-            .take(MAX_SHOWN)
-            .collect();
-        Self { host: host.to_owned(), status, text: text.trim().to_owned() }
+        Self { host: host.to_owned(), status, text: quote(&text).trim().to_owned() }
     }
 }
 

@@ -21,6 +21,7 @@ mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod quote;
 mod receive;
 mod registration;
 mod respond;

@@ -18,6 +18,7 @@ use tower::service_fn;
 
 use super::object::Kind;
 use super::spec::WatchedResource;
+use crate::quote::quote;
 use crate::source::SourceError;
 
 /// Whether a source sends an event.
@@ -34,9 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of an answer that is no list: discovery of a large group is some 100 KB.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
-
-/// Bytes of an explanation that are shown.
-const MAX_SHOWN: usize = 500;
 
 /// The API server that has the resources, as the mesh reaches it.
 #[derive(Clone)]
@@ -241,7 +239,7 @@ impl Asker {
 impl Failed {
     /// What a refusal means.
     pub(super) fn of(status: StatusCode, message: &str, what: &str) -> Self {
-        let shown: String = message.chars().take(MAX_SHOWN).collect();
+        let shown = quote(message);
         let what = what.to_owned();
         let explained = format!("{what}: {shown}");
         Self::Source(match status {

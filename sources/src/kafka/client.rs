@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::progress::Position;
 use super::{KafkaSource, SASL_PASSWORD, SASL_TYPE, SASL_USER, TLS_CA_CERT, TLS_CERT, TLS_KEY};
 use crate::given::{Given, NotGiven};
+use crate::quote::quote;
 use crate::source::{About, SourceError};
 
 /// Bytes of records that a source fetches ahead, shared by its consumers: as much as a disk writes while Kafka answers.
@@ -29,9 +30,6 @@ const LEAST_SHARE: usize = 1 << 20;
 /// How long a partition that goes to another consumer waits for its deliveries, so that the other one does not repeat them.
 /// The whole group waits meanwhile, and a sink that is away would keep it for ever.
 const HAND_OVER: Duration = Duration::from_secs(2);
-
-/// How much of what the client says is shown. Its sentences are shorter; what they quote comes from the network.
-const MAX_SHOWN: usize = 300;
 
 /// A client as this source uses it.
 pub(super) type Client = BaseConsumer<Callbacks>;
@@ -177,13 +175,13 @@ fn protect(
             return Err(no_tokens("net.sasl.tokenProvider"));
         }
         options.set("sasl.mechanism", mechanism(given)?);
-        options.set("sasl.username", text(given, SASL_USER)?);
-        options.set("sasl.password", text(given, SASL_PASSWORD)?);
+        options.set("sasl.username", given.c_text(SASL_USER)?);
+        options.set("sasl.password", given.c_text(SASL_PASSWORD)?);
     }
     if let Some(tls) = spec.tls() {
         match &tls.ca_cert {
             Some(value) if value.selector().is_some() && given.get(TLS_CA_CERT).is_some() => {
-                options.set("ssl.ca.pem", text(given, TLS_CA_CERT)?);
+                options.set("ssl.ca.pem", given.c_text(TLS_CA_CERT)?);
             }
             // The library brings its own OpenSSL, which does not know where this system keeps its certificates.
             _ => {
@@ -191,8 +189,8 @@ fn protect(
             }
         }
         if given.get(TLS_CERT).is_some() || given.get(TLS_KEY).is_some() {
-            options.set("ssl.certificate.pem", text(given, TLS_CERT)?);
-            options.set("ssl.key.pem", text(given, TLS_KEY)?);
+            options.set("ssl.certificate.pem", given.c_text(TLS_CERT)?);
+            options.set("ssl.key.pem", given.c_text(TLS_KEY)?);
         }
     }
     Ok(())
@@ -218,15 +216,6 @@ fn no_tokens(field: &str) -> SourceError {
     ))
 }
 
-/// A value that can be handed to the library, which is written in C.
-fn text<'a>(given: &'a Given, field: &'static str) -> Result<&'a str, SourceError> {
-    let value = given.require(field)?.expose();
-    if value.contains('\0') {
-        return Err(NotGiven { field, why: "it holds a character with the code 0" }.into());
-    }
-    Ok(value)
-}
-
 /// Makes a client. The library's own words for what is wrong quote the options, which hold secrets; only the name of the
 /// option passes.
 pub(super) fn client(options: &ClientConfig, callbacks: Callbacks) -> Result<Client, Trouble> {
@@ -236,9 +225,9 @@ pub(super) fn client(options: &ClientConfig, callbacks: Callbacks) -> Result<Cli
         }
         // What is wrong with certificates and keys, in OpenSSL's words.
         KafkaError::ClientCreation(why) if why.contains("ssl.") => {
-            Trouble::Config(format!("net.tls: {}", shown(&why)))
+            Trouble::Config(format!("net.tls: {}", quote(&why)))
         }
-        other => Trouble::Unavailable(shown(&other.to_string())),
+        other => Trouble::Unavailable(quote(&other.to_string())),
     })
 }
 
@@ -276,7 +265,7 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let line = shown(line);
+        let line = quote(line);
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -298,7 +287,7 @@ impl ClientContext for Callbacks {
     fn error(&self, error: KafkaError, reason: &str) {
         // That no server answers says less than what it said of the last of them.
         if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
-            self.ledger.complain(shown(reason));
+            self.ledger.complain(quote(reason));
         }
     }
 }
@@ -391,9 +380,4 @@ pub(super) fn offsets(positions: &[Position], mark: &str) -> Option<TopicPartiti
 /// The partitions of a list.
 pub(super) fn partitions(list: &TopicPartitionList) -> Vec<(String, i32)> {
     list.elements().iter().map(|entry| (entry.topic().to_owned(), entry.partition())).collect()
-}
-
-/// Text from outside, on one line and short.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_SHOWN).collect()
 }

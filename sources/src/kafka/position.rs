@@ -16,8 +16,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, Meaning, Trouble, meaning, shown};
+use super::client::{Client, Meaning, Trouble, meaning};
 use super::progress::Position;
+use crate::quote::quote;
 
 /// How long Kafka may take until it answers at all.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -386,7 +387,7 @@ fn pause(client: &Client, stop: &CancellationToken, longest: Duration) -> Result
 }
 
 fn not(error: &KafkaError) -> NotBegun {
-    let reason = shown(&error.to_string());
+    let reason = quote(&error.to_string());
     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
     NotBegun::Trouble(match meaning(code, &reason) {
         Meaning::Final(trouble) => trouble,

@@ -12,8 +12,8 @@ use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use serde_json::Map;
 
-use super::link::line;
 use super::spec::{NatsSource, Start};
+use crate::quote::quote;
 use crate::source::{About, SourceError};
 
 /// A consumer that is read with explicit pulls.
@@ -95,7 +95,7 @@ async fn info(
         }
         Ok(Response::Err { error }) => Err(complaint(what(), stream, &error)),
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(no_jetstream()),
-        Err(error) => Err(SourceError::unavailable(what(), line(&error.to_string()))),
+        Err(error) => Err(SourceError::unavailable(what(), quote(&error.to_string()))),
     }
 }
 
@@ -165,7 +165,7 @@ fn refusal(what: String, stream: &str, error: &ConsumerError) -> SourceError {
     if let ConsumerErrorKind::JetStream(error) = error.kind() {
         return complaint(what, stream, &error);
     }
-    SourceError::unavailable(what, line(&error.to_string()))
+    SourceError::unavailable(what, quote(&error.to_string()))
 }
 
 /// What to say when JetStream answered that it cannot.
@@ -175,7 +175,7 @@ fn complaint(what: String, stream: &str, error: &jetstream::Error) -> SourceErro
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             absent("JetStream is not enabled for the account at NATS".to_owned())
         }
-        _ => SourceError::unavailable(what, line(&error.to_string())),
+        _ => SourceError::unavailable(what, quote(&error.to_string())),
     }
 }
 

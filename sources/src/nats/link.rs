@@ -18,6 +18,7 @@ use super::address::Address;
 use super::spec::{NatsAuth, NatsSource, NatsTls};
 use crate::given::{Given, Need, NotGiven};
 use crate::http_client::{self, Identity};
+use crate::quote::quote;
 use crate::source::{Context, SourceError};
 
 /// How long one server may take to answer: longer than three lost packets take.
@@ -47,9 +48,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Messages that wait between the connection and this source, for each subscription: the client's own default. They do so
 /// only while the source is not scheduled, for it takes them at once and bounds what waits by bytes.
 const CAPACITY: usize = 65_536;
-
-/// How much of a server's sentence is shown.
-const MAX_SHOWN: usize = 300;
 
 /// The fields that name secrets.
 const CREDENTIALS: &str = "auth.credentials";
@@ -217,9 +215,9 @@ fn failure(what: String, error: &ConnectError, spec: &NatsSource) -> SourceError
             NotGiven { field: NKEY, why: "it is not the seed of an NKey" }.into()
         }
         _ if is_refusal(&text) => {
-            SourceError::Credentials { what: format!("{what}: {}", line(&text)) }
+            SourceError::Credentials { what: format!("{what}: {}", quote(&text)) }
         }
-        _ => SourceError::unavailable(what, line(&text)),
+        _ => SourceError::unavailable(what, quote(&text)),
     }
 }
 
@@ -244,12 +242,6 @@ fn is_harmless(text: &str, listens: bool) -> bool {
     text.contains("$js.api.stream.msg.get.") || (listens && to_listeners)
 }
 
-/// The beginning of a server's sentence, on one line.
-pub(crate) fn line(text: &str) -> String {
-    let plain = text.chars().map(|char| if char.is_control() { ' ' } else { char });
-    plain.take(MAX_SHOWN).collect()
-}
-
 impl Ear {
     fn hear(&self, happening: &Happening) {
         match happening {
@@ -263,7 +255,7 @@ impl Ear {
                 };
                 let is_harmless = is_harmless(&text, self.listens);
                 if is_refusal(&text) && !is_harmless {
-                    self.refused.send_replace(Some(line(&text)));
+                    self.refused.send_replace(Some(quote(&text)));
                 }
             }
             _ => {}

@@ -23,9 +23,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::address::Address;
 use super::consumer::{self, PullConsumer, absent, no_jetstream};
 use super::event::Maker;
-use super::link::{Link, gone, line};
+use super::link::{Link, gone};
 use super::rescue::{Unreadable, unreadable};
 use super::spec::NatsSource;
+use crate::quote::quote;
 use crate::source::{Context, SourceError};
 
 /// Messages in one request and in one durable write.
@@ -575,7 +576,7 @@ fn verdict(status: u16, said: &str, consumer: &str) -> Verdict {
         }
         503 => Verdict::Failed(no_jetstream()),
         _ => Verdict::Failed(SourceError::Unavailable {
-            what: format!("the consumer {consumer} refused a request: {status} {}", line(said)),
+            what: format!("the consumer {consumer} refused a request: {status} {}", quote(said)),
             source: None,
         }),
     }

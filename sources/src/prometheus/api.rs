@@ -16,6 +16,7 @@ use super::spec::{PrometheusSource, server};
 use super::{AUTH_TOKEN, CA};
 use crate::given::Given;
 use crate::http_client::{Answered, HttpClient, HttpError, Identity};
+use crate::quote::quote;
 use crate::secret::Secret;
 use crate::source::SourceError;
 
@@ -191,11 +192,11 @@ impl Api {
             }
             // Not of this time: the query is not PromQL.
             StatusCode::BAD_REQUEST if is_prometheus && mistake.error_type == "bad_data" => {
-                Err(SourceError::Config(format!("promQL: {}", shown(&mistake.error))))
+                Err(SourceError::Config(format!("promQL: {}", quote(&mistake.error))))
             }
             // Of this time: the data does not fit the query, or is too much of it.
             StatusCode::UNPROCESSABLE_ENTITY if is_prometheus => {
-                Ok(Asked::Refused(format!("{}: {}", self.host, shown(&mistake.error))))
+                Ok(Asked::Refused(format!("{}: {}", self.host, quote(&mistake.error))))
             }
             StatusCode::NOT_FOUND => Err(SourceError::Absent {
                 what: format!("serverURL: there is no API of Prometheus there: {answered}"),
@@ -203,11 +204,6 @@ impl Api {
             _ => Err(SourceError::unavailable("query Prometheus", answered)),
         }
     }
-}
-
-/// The beginning of what a server says, on one line.
-fn shown(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(300).collect()
 }
 
 /// Reads a token from a file. Anything else than a plain file could block, or never end.

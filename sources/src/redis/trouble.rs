@@ -4,10 +4,8 @@ use std::error::Error as StdError;
 
 use ::redis::{ErrorKind, RedisError};
 
+use crate::quote::quote;
 use crate::source::SourceError;
-
-/// How much of a server's words is shown: enough for any sentence that Redis has.
-const MAX_SHOWN: usize = 300;
 
 /// Turns the failure of `what`, a few words that follow "cannot", into the decision that it calls for.
 pub(crate) fn trouble(what: impl Into<String>, error: &RedisError) -> SourceError {
@@ -59,7 +57,7 @@ fn said(error: &RedisError) -> String {
         (Some(code), None) => code.to_owned(),
         (None, _) => chain(error),
     };
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_SHOWN).collect()
+    quote(&text)
 }
 
 /// An error with its causes. The library's own errors repeat what they wrap, which is left out.

@@ -30,8 +30,9 @@ use super::sink::{Context, EventSink, Write};
 use crate::given::Need;
 use crate::message::fingerprint;
 use crate::nats::address::{subject_rule, token_rule};
-use crate::nats::link::{self, Link, line};
+use crate::nats::link::{self, Link};
 use crate::nats::{NatsAuth, NatsTls, Way};
+use crate::quote::quote;
 use crate::respond::Refusal;
 use crate::source::{About, SourceError};
 
@@ -190,7 +191,7 @@ impl NatsSink {
             }
             Err(error) => Err(SourceError::unavailable(
                 "ask JetStream for the stream",
-                line(&error.to_string()),
+                quote(&error.to_string()),
             )),
         }
     }
@@ -249,7 +250,7 @@ impl Writer {
     }
 
     fn failed(&self, error: &PublishError) -> Refusal {
-        let said = line(&error.to_string());
+        let said = quote(&error.to_string());
         match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => Refusal::Oversized(said),
             PublishErrorKind::StreamNotFound => {

@@ -126,7 +126,7 @@ impl Planner<'_> {
             self.plan.finalizers.insert(key.clone(), true);
         }
         let spec = &held.object.spec;
-        let outlet = self.outlet(name, &spec.sink, spec.ce_overrides.as_ref());
+        let outlet = self.outlet("binding", name, &spec.sink, spec.ce_overrides.as_ref());
         let current = SubjectKind::of(&spec.subject);
         let refused = current.refused();
         let resolved = outlet.way.as_ref().and_then(|(sink, _)| sink.ca_certs());

@@ -70,7 +70,7 @@ impl Planner<'_> {
         let Some(config) = &held.object.spec else {
             return self.torn(kind, key, held);
         };
-        let outlet = self.outlet(name, config.sink(), config.ce_overrides());
+        let outlet = self.outlet("source", name, config.sink(), config.ce_overrides());
         let may_run = self.config.runs_programs || !kind.runs_programs;
         let looked = if may_run {
             self.look_up("source", name, config.needs(&about))
@@ -271,6 +271,7 @@ impl Planner<'_> {
     /// it offers again.
     pub(super) fn outlet(
         &mut self,
+        what: &str,
         of: &Name,
         to: &Destination,
         overrides: Option<&CloudEventOverrides>,
@@ -296,7 +297,7 @@ impl Planner<'_> {
             },
         };
         if let Some((_, why)) = &outlet.wrong {
-            self.note(format!("source {namespace}/{name}: sink: {why}: the source waits"));
+            self.note(format!("{what} {namespace}/{name}: sink: {why}: the {what} waits"));
         }
         outlet
     }

@@ -3,9 +3,7 @@ use std::time::Duration;
 use async_nats::{ConnectError, ConnectErrorKind};
 use crds::secret_ref::SecretValueFromSource;
 
-use super::{
-    CREDENTIALS, NKEY, delay, failure, is_harmless, is_refusal, line, needs, options, servers,
-};
+use super::{CREDENTIALS, NKEY, delay, failure, is_harmless, is_refusal, needs, options, servers};
 use crate::given::{Given, Need};
 use crate::nats::spec::{NatsAuth, NatsSource, NatsTls};
 use crate::secret::Secret;
@@ -143,6 +141,4 @@ fn refusals_are_told_from_other_complaints() {
         assert_eq!(is_harmless(text, true), to_listeners, "{text}");
         assert_eq!(is_harmless(text, false), to_readers, "{text}");
     }
-    assert_eq!(line("a\r\nb\u{1b}[31m").as_str(), "a  b [31m");
-    assert_eq!(line(&"x".repeat(1000)).len(), 300);
 }

@@ -13,10 +13,8 @@ use super::{
     CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
 };
 use crate::given::{Given, NotGiven};
+use crate::quote::quote;
 use crate::source::{About, SourceError};
-
-/// How much of what the client says is shown. Its sentences are shorter; what they quote comes from the network.
-const MAX_SHOWN: usize = 300;
 
 /// Most bytes of records that go to a partition together. A topic that takes less than this for one record would refuse small
 /// ones with large ones; and it is enough for a hundred thousand small ones a second.
@@ -57,7 +55,7 @@ impl Told {
     /// Notes what the client says.
     fn note(&self, code: Code, reason: &str) {
         if !self.meet(code, reason) {
-            self.state().reason = shown(reason);
+            self.state().reason = quote(reason);
         }
     }
 
@@ -108,7 +106,7 @@ impl Told {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let line = shown(line);
+        let line = quote(line);
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -127,7 +125,7 @@ impl ClientContext for Callbacks {
 
 /// What an error means for the producer; nothing if it goes on by itself.
 fn meaning(code: Code, reason: &str) -> Option<Trouble> {
-    let reason = || shown(reason);
+    let reason = || quote(reason);
     match code {
         Code::Authentication
         | Code::SaslAuthenticationFailed
@@ -198,12 +196,12 @@ fn protect(options: &mut ClientConfig, given: &Given) -> Result<(), SourceError>
     options.set("security.protocol", protocol);
     if logs_in {
         options.set("sasl.mechanism", mechanism(given)?);
-        options.set("sasl.username", text(given, USER)?);
-        options.set("sasl.password", text(given, PASSWORD)?);
+        options.set("sasl.username", given.c_text(USER)?);
+        options.set("sasl.password", given.c_text(PASSWORD)?);
     }
     if encrypts {
         if given.get(CA_CERT).is_some() {
-            options.set("ssl.ca.pem", text(given, CA_CERT)?);
+            options.set("ssl.ca.pem", given.c_text(CA_CERT)?);
         } else {
             // The library brings its own OpenSSL, which does not know where this system keeps its certificates.
             options.set("ssl.ca.location", "probe");
@@ -211,8 +209,8 @@ fn protect(options: &mut ClientConfig, given: &Given) -> Result<(), SourceError>
         let skip = given.get(USER_SKIP).is_some_and(|text| text.expose().trim() == "true");
         let shown = given.get(USER_CERT).is_some() || given.get(USER_KEY).is_some();
         if shown && !skip {
-            options.set("ssl.certificate.pem", text(given, USER_CERT)?);
-            options.set("ssl.key.pem", text(given, USER_KEY)?);
+            options.set("ssl.certificate.pem", given.c_text(USER_CERT)?);
+            options.set("ssl.key.pem", given.c_text(USER_KEY)?);
         }
     }
     Ok(())
@@ -231,15 +229,6 @@ fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
     Err(NotGiven { field: MECHANISM, why }.into())
 }
 
-/// A value that can be handed to the library, which is written in C.
-fn text<'a>(given: &'a Given, field: &'static str) -> Result<&'a str, SourceError> {
-    let value = given.require(field)?.expose();
-    if value.contains('\0') {
-        return Err(NotGiven { field, why: "it holds a character with the code 0" }.into());
-    }
-    Ok(value)
-}
-
 /// Why no client can be made of the options. The library's own words quote them, and they hold secrets; only the name of the
 /// option passes.
 pub(super) fn unmade(error: KafkaError) -> SourceError {
@@ -249,13 +238,8 @@ pub(super) fn unmade(error: KafkaError) -> SourceError {
         }
         // What is wrong with certificates and keys, in OpenSSL's words.
         KafkaError::ClientCreation(why) if why.contains("ssl.") => {
-            SourceError::Config(format!("auth.secret.ref: {}", shown(&why)))
+            SourceError::Config(format!("auth.secret.ref: {}", quote(&why)))
         }
-        other => SourceError::unavailable("make a client for Kafka", shown(&other.to_string())),
+        other => SourceError::unavailable("make a client for Kafka", quote(&other.to_string())),
     }
-}
-
-/// Text from outside, on one line and short.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_SHOWN).collect()
 }

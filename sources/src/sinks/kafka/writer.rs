@@ -15,8 +15,9 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::KafkaSink;
-use super::client::{BATCH, Callbacks, Told, Trouble, options, shown, unmade};
+use super::client::{BATCH, Callbacks, Told, Trouble, options, unmade};
 use super::record::Record;
+use crate::quote::quote;
 use crate::respond::Refusal;
 use crate::sinks::door::busy;
 use crate::sinks::sink::{Context, Write};
@@ -172,7 +173,7 @@ impl Writer {
     /// What a sender is told of a record that was not written; `size` is that of its value.
     fn failed(&self, error: &KafkaError, size: usize) -> Refusal {
         let Some(code) = error.rdkafka_error_code() else {
-            return busy(format!("Kafka: {}", shown(&error.to_string())));
+            return busy(format!("Kafka: {}", quote(&error.to_string())));
         };
         self.told.meet(code, &code.to_string());
         match code {
@@ -226,7 +227,7 @@ async fn make(
     let patience = AdminOptions::new().request_timeout(Some(MAKE)).operation_timeout(Some(MAKE));
     let answers = client.create_topics(&topics, &patience).await;
     let failed = |error: &dyn std::fmt::Display| {
-        SourceError::unavailable(format!("make topic {topic:?}"), shown(&error.to_string()))
+        SourceError::unavailable(format!("make topic {topic:?}"), quote(&error.to_string()))
     };
     for answer in answers.map_err(|error| failed(&error))? {
         match answer {
