@@ -1,14 +1,9 @@
 use serde_json::{Value, json};
 
-use crate::harness::{Api, EVENTING};
+use crate::harness::{Api, EVENTING, find};
 
 const AGGREGATED: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-
-fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
-    let found = list.as_array().unwrap().iter().find(|one| one[field] == value);
-    found.unwrap_or_else(|| panic!("{value} is not in {list}"))
-}
 
 #[tokio::test]
 async fn the_lists_of_old_tell_groups_and_kinds() {

@@ -256,3 +256,9 @@ impl Lines {
         Self { body: response.into_body(), rest: Vec::new() }
     }
 }
+
+/// The one of a list whose field has this value.
+pub fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
+    let found = list.as_array().unwrap().iter().find(|one| one[field] == value);
+    found.unwrap_or_else(|| panic!("{value} is not in {list}"))
+}

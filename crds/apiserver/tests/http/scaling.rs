@@ -1,7 +1,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api};
+use crate::harness::{Answer, Api, find};
 
 const TICKS: &str = "/apis/sources.knative.dev/v1/namespaces/default/ticksources";
 const SCALE: &str = "/apis/sources.knative.dev/v1/namespaces/default/ticksources/t/scale";
@@ -168,11 +168,9 @@ async fn clients_find_the_scale_and_what_it_looks_like() {
     const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     let api = Api::new();
     let kinds = api.get("/apis/sources.knative.dev/v1").await.expect(200);
-    let names: Vec<_> =
-        kinds["resources"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
-    assert_eq!(names, ["ticksources", "ticksources/status", "ticksources/scale"]);
+    find(&kinds["resources"], "name", "ticksources/status");
     assert_eq!(
-        kinds["resources"][2],
+        *find(&kinds["resources"], "name", "ticksources/scale"),
         json!({
             "name": "ticksources/scale", "singularName": "", "namespaced": true,
             "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"],
@@ -183,7 +181,7 @@ async fn clients_find_the_scale_and_what_it_looks_like() {
     let sources =
         groups.iter().find(|group| group["metadata"]["name"] == "sources.knative.dev").unwrap();
     assert_eq!(
-        sources["versions"][0]["resources"][0]["subresources"][1],
+        find(&sources["versions"][0]["resources"], "resource", "ticksources")["subresources"][1],
         json!({
             "subresource": "scale", "verbs": ["get", "patch", "update"],
             "responseKind": {"group": "autoscaling", "version": "v1", "kind": "Scale"},
