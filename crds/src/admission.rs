@@ -160,7 +160,8 @@ fn admit_as<T: Kind>(
     };
     // Also of what is being deleted: some fields are only written, and must not be kept as they came.
     read.defaults(rules);
-    if old.and_then(|old| old.pointer("/metadata/deletionTimestamp")).is_none() {
+    let is_terminating = |old: &Value| old["metadata"].get("deletionTimestamp").is_some();
+    if !old.is_some_and(is_terminating) {
         let mut errors = read.validate(rules);
         // What an older program stored and this one cannot read says nothing about what may change.
         if let Some(old) = old.and_then(|old| object::decode(old, &mut Vec::new()).ok()) {
@@ -199,11 +200,14 @@ fn pass_through(mut object: Value, kept: &mut Value) {
         _ => kept.remove("status"),
     };
     let Some(Value::Object(kept)) = kept.get_mut("metadata") else { return };
+    let Some(Value::Object(mut given)) = object.get_mut("metadata").map(Value::take) else {
+        return;
+    };
     for field in SERVER_WRITTEN {
-        if let Some(value) = object.pointer_mut(&format!("/metadata/{field}")).map(Value::take)
+        if let Some((name, value)) = given.remove_entry(field)
             && !value.is_null()
         {
-            kept.insert(field.to_owned(), value);
+            kept.insert(name, value);
         }
     }
 }

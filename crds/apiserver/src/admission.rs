@@ -13,6 +13,7 @@ use crds::resource::Resource;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::server::metadata;
 use crate::status::{Cause, Refusal, Subject};
 use crate::store::{Key, Store};
 
@@ -55,8 +56,7 @@ impl Admission {
         old: Option<&Value>,
         strict: bool,
     ) -> Result<Admitted, Refusal> {
-        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let subject = Subject::new(resource, name);
+        let subject = Subject::new(resource, metadata::text(&object, "name"));
         let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let version = version.rsplit('/').next().unwrap_or_default().to_owned();
         let operation = old.map_or(Operation::Create, |old| Operation::Update { old });
@@ -143,13 +143,12 @@ impl Admission {
 
 /// Refuses configuration of the mesh that cannot be read.
 fn check_configuration(resource: &Resource, object: &Value) -> Result<(), Refusal> {
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     if resource.kind != crds::config_map::KIND
-        || text("/metadata/namespace") != broker_defaults::NAMESPACE
+        || metadata::text(object, "namespace") != broker_defaults::NAMESPACE
     {
         return Ok(());
     }
-    let name = text("/metadata/name");
+    let name = metadata::text(object, "name");
     if name != broker_defaults::NAME && name != ping_defaults::NAME {
         return Ok(());
     }

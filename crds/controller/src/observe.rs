@@ -135,13 +135,13 @@ async fn follow(
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.extend(value(watched, &object)),
+            Ok(Event::InitApply(object)) => listed.extend(value(watched, object)),
             Ok(Event::InitDone) => {
                 failures.row = 0;
                 shared.change(watched, Change::Replace(std::mem::take(&mut listed)));
             }
             Ok(Event::Apply(object)) => {
-                if let Some(value) = value(watched, &object) {
+                if let Some(value) = value(watched, object) {
                     shared.change(watched, Change::Put(value));
                 }
             }
@@ -190,12 +190,12 @@ fn is_expired(error: &watcher::Error) -> bool {
 }
 
 /// The object as plain JSON. Items of lists do not say what they are, so it is said here.
-pub(crate) fn value(watched: &Watched, object: &DynamicObject) -> Option<Value> {
-    let mut value = serde_json::to_value(object).ok()?;
-    let map = value.as_object_mut()?;
+pub(crate) fn value(watched: &Watched, object: DynamicObject) -> Option<Value> {
+    let Value::Object(mut map) = object.data else { return None };
+    map.insert("metadata".to_owned(), serde_json::to_value(object.metadata).ok()?);
     map.insert("apiVersion".to_owned(), watched.api_version().into());
     map.insert("kind".to_owned(), watched.kind.into());
-    Some(value)
+    Some(map.into())
 }
 
 /// Says what a failure means; answers how long to wait at most before trying again.

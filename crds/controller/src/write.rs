@@ -208,7 +208,7 @@ impl Writer {
 
     /// Takes in the object as it is now. A server that keeps something else than was written would be written to for ever,
     /// so that counts as a failure, which has its waits.
-    fn written(&mut self, key: &Key, write: &Write, object: &DynamicObject) {
+    fn written(&mut self, key: &Key, write: &Write, object: DynamicObject) {
         let value = value(write.watched, object).unwrap_or_default();
         if is_kept(write, &value) {
             self.retries.succeeded(key, Instant::now(), fastrand::f64());
@@ -227,7 +227,7 @@ impl Writer {
         match outcome {
             Outcome::Written(object) => {
                 self.wrote = true;
-                self.written(key, &write, &object);
+                self.written(key, &write, *object);
                 let notice = match &write.what {
                     What::Status { notice, .. } => notice.as_ref(),
                     What::Finalizers(_) | What::Whole { .. } => None,

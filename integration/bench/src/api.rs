@@ -62,11 +62,24 @@ impl Api {
         path: &str,
         body: &Value,
     ) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.tell(method, path, body).await?).context("JSON")
+    }
+
+    /// The same without looking at what the answer says.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) async fn tell(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<Bytes> {
         let response = self.send(method.clone(), path, body).await?;
         let status = response.status();
         let bytes = response.into_body().collect().await?.to_bytes();
         ensure!(status.is_success(), "{method} {path}: {}", String::from_utf8_lossy(&bytes));
-        serde_json::from_slice(&bytes).context("JSON")
+        Ok(bytes)
     }
 
     /// Watches from a version on.

@@ -233,7 +233,7 @@ async fn disown(
             meta.remove("ownerReferences");
         }
     }
-    server.release(&record.key, record.version, object).await
+    server.release(&record.key, record.version, &object).await
 }
 
 /// Takes a finalizer from an object, which goes if it was the last.
@@ -246,7 +246,7 @@ async fn release(
     let kept = metadata::finalizers(&object).into_iter().filter(|one| *one != finalizer);
     let kept = kept.map(str::to_owned).collect();
     metadata::set_finalizers(&mut object, kept);
-    server.release(&record.key, record.version, object).await
+    server.release(&record.key, record.version, &object).await
 }
 
 /// Deletes what is in a namespace; lets it go when nothing is left.
@@ -274,7 +274,7 @@ async fn empty(server: &Arc<ApiServer>, record: &Record, mut object: Value) -> R
     if let Some(Value::Array(list)) = object.pointer_mut("/spec/finalizers") {
         list.retain(|one| one != KUBERNETES);
     }
-    server.release(&record.key, record.version, object).await
+    server.release(&record.key, record.version, &object).await
 }
 
 /// Drops events that happened long ago.

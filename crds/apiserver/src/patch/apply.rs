@@ -3,6 +3,8 @@
 //! It behaves as Kubernetes' structured-merge-diff does. One thing is simpler: versions of a kind do not differ in their
 //! fields, so an entry of one version is compared in another without conversion.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map as Fields, Value, json};
 
 use self::compare::{Comparison, compare};
@@ -154,15 +156,14 @@ fn note_writer(
     let before = old.and_then(managed_fields).cloned();
     let Some(mut managers) = managers_of(before.as_ref(), new, writer) else { return };
     let shape = Shape::object(schema);
-    let state = without_managed_fields(new);
+    set_managed_fields(new, None);
     // An object whose entries were forgotten stays without until somebody applies to it.
     if managers.is_empty() && !is_new {
-        set_managed_fields(new, None);
         return;
     }
     managers.reconcile(shape);
     let old = old.map_or_else(|| json!({}), without_managed_fields);
-    let encoded = match note(&old, &state, &mut managers, writer, shape) {
+    let encoded = match note(&old, new, &mut managers, writer, shape) {
         Ok(()) => managers.encode(),
         // Lists whose items have no keys cannot be compared. Better old entries than none.
         Err(_) => before,
@@ -236,7 +237,7 @@ fn note(
         entry.set = entry.set.difference(&written).difference(&comparison.removed);
     }
     managers.drop_empty();
-    let written = written.difference(&never_owned());
+    let written = written.difference(&UNOWNED);
     if !written.is_empty() {
         let id = Id::new(writer, false);
         let set = managers.entries.get(&id).map_or_else(Set::default, |entry| entry.set.clone());
@@ -333,12 +334,13 @@ fn replace(fields: &mut Fields<String, Value>, name: &str, value: Option<&Value>
 /// Takes from an entry what nobody owns.
 fn disown(managers: &mut Managers, id: &Id) {
     if let Some(entry) = managers.entries.get_mut(id) {
-        entry.set = entry.set.difference(&never_owned());
+        entry.set = entry.set.difference(&UNOWNED);
     }
     managers.drop_empty();
 }
 
-fn never_owned() -> Set {
+/// What [`NEVER_OWNED`] names, and what says which object it is.
+static UNOWNED: LazyLock<Set> = LazyLock::new(|| {
     let mut set = Set::default();
     for name in ["apiVersion", "kind", "metadata"] {
         set.insert(&[Element::field(name)]);
@@ -347,7 +349,7 @@ fn never_owned() -> Set {
         set.insert(&[Element::field("metadata"), Element::field(name)]);
     }
     set
-}
+});
 
 fn managed_fields(object: &Value) -> Option<&Value> {
     object.get("metadata")?.get("managedFields")

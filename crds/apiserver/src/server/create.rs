@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::server::answer::{Answer, Writer};
 use crate::server::body::{self, Media};
-use crate::server::envelope::{self, Draft};
+use crate::server::envelope::{self, Draft, Sealed};
 use crate::server::request::{Part, Target, Validation};
 use crate::server::{ApiServer, Call, metadata, scale};
 use crate::status::{Refusal, Subject};
@@ -36,7 +36,10 @@ impl ApiServer {
         let generated = named.is_empty();
         self.require_namespace(&call.target, named)?;
         for _ in 0..MAX_NAMES {
-            let (object, warnings) = self.fresh(call, draft.clone())?;
+            // Whoever chose a name has one attempt.
+            let draft = if generated { draft.clone() } else { std::mem::take(&mut draft) };
+            let (object, warnings) = self.fresh(call, draft)?;
+            let sealed = Sealed::fitting(&object, self.limits.object_bytes)?;
             let name = metadata::text(&object, "name").to_owned();
             let key = envelope::key(&call.target, &name);
             let exists = |current: Option<&Record>| {
@@ -54,7 +57,7 @@ impl ApiServer {
                 }
                 return Ok(self.show(call, object).created().with(warnings));
             }
-            match self.store.write(key, Expected::Absent, envelope::put(object)).await {
+            match self.store.write(key, Expected::Absent, sealed.put()).await {
                 Ok(record) => {
                     return Ok(self.answer_record(call, &record)?.created().with(warnings));
                 }
@@ -100,7 +103,6 @@ impl ApiServer {
             self.track_new(call, &mut object);
         }
         envelope::to_stored(resource, &mut object);
-        envelope::fits(&object, self.limits.object_bytes)?;
         Ok((object, warnings))
     }
 
@@ -127,7 +129,9 @@ impl ApiServer {
         let Some(record) = self.store.get(&key) else {
             return Err(Refusal::NotFound(Subject::new(resource, namespace.clone())));
         };
-        if metadata::is_terminating(&envelope::parse(&record)?) {
+        // Every new object comes by here, and few namespaces go: most are not parsed.
+        let marked = memchr::memmem::find(&record.json, b"deletionTimestamp").is_some();
+        if marked && metadata::is_terminating(&envelope::parse(&record)?) {
             let reason = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );

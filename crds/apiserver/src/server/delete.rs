@@ -149,7 +149,7 @@ impl ApiServer {
                 return Ok(answer(object));
             }
             let change: Change =
-                if gone { envelope::removal(object) } else { envelope::put(object) };
+                if gone { envelope::removal(&object) } else { envelope::put(&object) };
             match self.store.write(key.clone(), Expected::Version(record.version), change).await {
                 Ok(record) => return Ok(answer(envelope::parse(&record)?)),
                 Err(WriteError::Conflict { .. }) => {}
@@ -164,9 +164,9 @@ impl ApiServer {
         &self,
         key: &Key,
         version: u64,
-        object: Value,
+        object: &Value,
     ) -> Result<(), Refusal> {
-        let change = if metadata::may_go(key.resource, &object) {
+        let change = if metadata::may_go(key.resource, object) {
             envelope::removal(object)
         } else {
             envelope::put(object)

@@ -65,7 +65,7 @@ impl ApiServer {
             return Ok(());
         }
         let subject = Subject::new(resource, key.name.clone());
-        match self.store.write(key, Expected::Absent, envelope::put(object)).await {
+        match self.store.write(key, Expected::Absent, envelope::put(&object)).await {
             Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
             Err(error) => Err(Refusal::of_write(&error, subject)),
         }
@@ -92,7 +92,7 @@ impl ApiServer {
         metadata::next_generation(metadata::known(&mut object));
         envelope::to_stored(resource, &mut object);
         let expected = Expected::Version(record.version);
-        let written = self.store.write(key.clone(), expected, envelope::put(object)).await;
+        let written = self.store.write(key.clone(), expected, envelope::put(&object)).await;
         written.map(drop).map_err(|error| Refusal::of_write(&error, subject()))
     }
 

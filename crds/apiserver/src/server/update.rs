@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::patch::apply;
 use crate::server::answer::Answer;
 use crate::server::body::{self, Media};
-use crate::server::envelope::{self, Draft};
+use crate::server::envelope::{self, Draft, Sealed};
 use crate::server::request::Part;
 use crate::server::{ApiServer, Call, metadata};
 use crate::status::{Cause, Refusal, Subject};
@@ -102,11 +102,17 @@ impl ApiServer {
             };
             let change = match outcome {
                 Outcome::Same => return Ok(self.show(call, live).with(warnings)),
-                Outcome::Replace(object) | Outcome::Gone(object) if call.query.dry_run => {
+                Outcome::Replace(object) => {
+                    let sealed = Sealed::fitting(&object, self.limits.object_bytes)?;
+                    if call.query.dry_run {
+                        return Ok(self.show(call, object).with(warnings));
+                    }
+                    sealed.put()
+                }
+                Outcome::Gone(object) if call.query.dry_run => {
                     return Ok(self.show(call, object).with(warnings));
                 }
-                Outcome::Replace(object) => envelope::put(object),
-                Outcome::Gone(object) => envelope::removal(object),
+                Outcome::Gone(object) => envelope::removal(&object),
             };
             match self.store.write(key.clone(), Expected::Version(record.version), change).await {
                 Ok(record) => {
@@ -184,7 +190,6 @@ impl ApiServer {
         } else if same(live, &new) {
             Outcome::Same
         } else {
-            envelope::fits(&new, self.limits.object_bytes)?;
             Outcome::Replace(new)
         };
         Ok((outcome, told))

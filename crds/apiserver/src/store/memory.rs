@@ -1,6 +1,6 @@
 //! What readers see: every object, and the latest changes. Only the writer changes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -55,9 +55,9 @@ struct History {
     max_bytes: usize,
 }
 
-/// The kinds whose watches are to be woken.
-#[must_use]
-pub(super) struct Woken(Vec<bool>);
+/// Where in memory the kinds are whose watches are to be woken.
+#[derive(Debug, Default)]
+pub(super) struct Woken(BTreeSet<usize>);
 
 /// What a watch reads in one go.
 #[derive(Debug)]
@@ -147,21 +147,23 @@ impl Memory {
 
     /// Makes changes that are on disk visible, in order. `kind` is where the kind of each is. Who waits for them is woken by
     /// [`Self::wake`].
-    pub(super) fn publish(&self, events: impl IntoIterator<Item = (usize, Arc<Event>)>) -> Woken {
-        let mut woken = vec![false; self.resources.len()];
+    pub(super) fn publish(
+        &self,
+        events: impl IntoIterator<Item = (usize, Arc<Event>)>,
+        woken: &mut Woken,
+    ) {
         let mut state = self.state.write();
         for (kind, event) in events {
             state.apply(kind, event);
-            if let Some(woken) = woken.get_mut(kind) {
-                *woken = true;
-            }
+            woken.0.insert(kind);
         }
-        Woken(woken)
     }
 
-    pub(super) fn wake(&self, woken: Woken) {
-        for (waker, _) in self.wakers.iter().zip(woken.0).filter(|(_, woken)| *woken) {
-            waker.send_replace(());
+    pub(super) fn wake(&self, woken: &mut Woken) {
+        for kind in std::mem::take(&mut woken.0) {
+            if let Some(waker) = self.wakers.get(kind) {
+                waker.send_replace(());
+            }
         }
     }
 
@@ -209,6 +211,12 @@ impl Memory {
         let next = kind.events.partition_point(|event| event.record.version <= seen);
         let before = kind.events.get(next).map(|event| event.record.version.saturating_sub(1));
         seen.max(before.unwrap_or(state.version))
+    }
+}
+
+impl Woken {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

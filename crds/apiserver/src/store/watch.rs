@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use super::memory::{Memory, Read};
 use super::{Event, Expired};
 
-/// Changes handed out at once: pointers, so few bytes; enough that waking up costs nothing beside them.
-const BATCH: usize = 256;
+/// Changes handed out at once: enough that waking up costs nothing beside them, and few enough that their JSON, which a watch
+/// holds until its client has read it, is a fraction of a megabyte for each of hundreds of watches.
+const BATCH: usize = 64;
 
 /// Changes of a kind, from a version on.
 #[derive(Debug)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::disk::{CommitError, Disk};
-use super::memory::Memory;
+use super::memory::{Memory, Woken};
 use super::queue::{Next, Queue};
 use super::{Change, Event, EventKind, Expected, Key, Record, WriteError};
 
@@ -19,6 +20,13 @@ const COMMIT_WRITES: usize = 1_024;
 
 /// Bytes of JSON after which a commit takes no more writes: a tenth of a second of a slow disk, and half of the journal.
 const COMMIT_BYTES: usize = 4 << 20;
+
+/// Watches are woken for a change at once if they were not for so long, and for several together if they were: those who watch
+/// would otherwise take the processors from those who write, a change at a time.
+const WAKE_EVERY: Duration = Duration::from_millis(10);
+
+/// After so long without a write, nobody is kept waiting for the next one.
+const WAKE_AFTER: Duration = Duration::from_millis(1);
 
 /// A write that waits.
 pub(super) struct Request {
@@ -36,6 +44,10 @@ pub(super) struct Writer {
     memory: Arc<Memory>,
     /// Set once, by the first commit that failed.
     failure: Arc<OnceLock<String>>,
+    /// Whose watches are to be woken.
+    woken: Woken,
+    /// When watches were last woken.
+    last_wake: Instant,
 }
 
 /// What the next commit will do.
@@ -54,7 +66,8 @@ struct Batch {
 
 impl Writer {
     pub(super) fn new(disk: Disk, memory: Arc<Memory>, failure: Arc<OnceLock<String>>) -> Self {
-        Self { disk, memory, failure }
+        let woken = Woken::default();
+        Self { disk, memory, failure, woken, last_wake: Instant::now() }
     }
 
     /// Runs until the queue is closed and empty, then closes the files.
@@ -64,10 +77,12 @@ impl Writer {
         loop {
             match queue.pop(self.patience()) {
                 Next::Request(first) => self.write(first, queue),
+                Next::Idle if !self.woken.is_empty() => self.wake(),
                 Next::Idle => self.checkpoint(),
                 Next::Closed => break,
             }
         }
+        self.wake();
         if self.failure.get().is_none()
             && let Err(error) = self.disk.close()
         {
@@ -93,8 +108,11 @@ impl Writer {
         }
     }
 
-    /// How long to wait for a write until the database is brought up to date.
+    /// How long to wait for a write until watches are woken, or else the database is brought up to date.
     fn patience(&self) -> Option<Duration> {
+        if !self.woken.is_empty() {
+            return Some(WAKE_AFTER);
+        }
         if self.failure.get().is_some() { None } else { self.disk.patience() }
     }
 
@@ -171,14 +189,21 @@ impl Writer {
     fn finish(&mut self, batch: Batch) {
         let Batch { events, answers, .. } = batch;
         let error = if events.is_empty() { None } else { self.commit(&events) };
-        let woken = error.is_none().then(|| self.memory.publish(events));
+        if error.is_none() {
+            self.memory.publish(events, &mut self.woken);
+        }
         for (answer, result) in answers {
             respond(answer, error.clone().map_or(result, Err));
         }
         // After the answers: those who wrote wait longer.
-        if let Some(woken) = woken {
-            self.memory.wake(woken);
+        if self.last_wake.elapsed() >= WAKE_EVERY {
+            self.wake();
         }
+    }
+
+    fn wake(&mut self) {
+        self.memory.wake(&mut self.woken);
+        self.last_wake = Instant::now();
     }
 
     fn commit(&mut self, events: &[(usize, Arc<Event>)]) -> Option<WriteError> {

@@ -258,7 +258,7 @@ impl Lines {
 }
 
 /// The one of a list whose field has this value.
-pub fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
+pub(crate) fn find<'a>(list: &'a Value, field: &str, value: &str) -> &'a Value {
     let found = list.as_array().unwrap().iter().find(|one| one[field] == value);
     found.unwrap_or_else(|| panic!("{value} is not in {list}"))
 }

@@ -130,15 +130,13 @@ impl Walk {
         before: Option<&Fields<String, Value>>,
         after: Option<&Fields<String, Value>>,
     ) -> Result<(), String> {
-        let keys = |fields: Option<&Fields<String, Value>>| {
-            fields.into_iter().flat_map(Fields::keys).cloned().collect::<Vec<_>>()
-        };
-        let names: BTreeSet<String> = keys(before).into_iter().chain(keys(after)).collect();
+        let fields = before.into_iter().chain(after);
+        let names: BTreeSet<&String> = fields.flat_map(Fields::keys).collect();
         for name in names {
-            let field = map.field_or_deduced(&name);
-            let old = before.and_then(|fields| fields.get(&name));
-            let new = after.and_then(|fields| fields.get(&name));
-            self.path.push(Element::Field(name));
+            let field = map.field_or_deduced(name);
+            let old = before.and_then(|fields| fields.get(name));
+            let new = after.and_then(|fields| fields.get(name));
+            self.path.push(Element::field(name));
             self.visit(field.shape, old, new)?;
             self.path.pop();
         }
