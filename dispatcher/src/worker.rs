@@ -1,4 +1,5 @@
-//! One trigger's worker: one task that reads the subscription and makes the attempts, without a task per delivery.
+//! One trigger's worker: one task that reads the subscription and makes the attempts. Few attempts at a time need no task of
+//! their own; what goes beyond gets one, so that one busy trigger has all processors.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error};
 
@@ -26,6 +28,10 @@ const ORDERED_WINDOW: usize = 1024;
 /// Bytes after which an ordered worker reads no more, for windows of large events. One read may overshoot by
 /// as many events as the trigger's parallelism.
 const ORDERED_WINDOW_BYTES: usize = 16 << 20;
+
+/// Attempts that the worker's own task makes at a time. It is never short of work with so many; more would only wait for
+/// each other on one processor.
+const OWN_ATTEMPTS: usize = 16;
 
 /// The wait after a store that failed to hand out deliveries, so that a broken disk is not asked in a tight loop.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -88,10 +94,10 @@ impl Worker {
 
     /// Delivers until told to stop, then lets the attempts under way end and gives back the rest.
     pub(crate) async fn run(mut self) {
-        let mut running = FuturesUnordered::new();
+        let mut running = Attempts::new();
         loop {
             while let Some((course, held)) = self.next_to_start(running.len()) {
-                running.push(make(course, held));
+                running.start(make(course, held));
             }
             let room = self.room(running.len());
             let wake = self.wake_at(running.len());
@@ -101,7 +107,7 @@ impl Worker {
                     Some(command) => self.obey(command),
                     None => break,
                 },
-                Some(ended) = running.next(), if !running.is_empty() => self.ended(ended),
+                Some(ended) = running.next() => self.ended(ended),
                 () = until(wake), if wake.is_some() => self.lanes.wake(Instant::now()),
                 fetched = fetch(&mut self.subscription, room), if room > 0 => self.fetched(fetched),
             }
@@ -233,6 +239,46 @@ impl Worker {
                 error!(trigger = self.name, %error, "cannot read deliveries; trying again");
                 self.resume_at = Some(Instant::now() + STORE_PAUSE);
             }
+        }
+    }
+}
+
+/// Attempts under way. Dropping them gives their deliveries back untried.
+struct Attempts<F> {
+    /// Of the worker's own task.
+    own: FuturesUnordered<F>,
+    /// With a task each.
+    others: JoinSet<Ended>,
+}
+
+impl<F: Future<Output = Ended> + Send + 'static> Attempts<F> {
+    fn new() -> Self {
+        Self { own: FuturesUnordered::new(), others: JoinSet::new() }
+    }
+
+    fn start(&mut self, attempt: F) {
+        if self.own.len() < OWN_ATTEMPTS {
+            self.own.push(attempt);
+        } else {
+            self.others.spawn(attempt);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.own.len() + self.others.len()
+    }
+
+    /// The next one that ends; none if none is under way. Neither sort is preferred: each would wait for the other.
+    async fn next(&mut self) -> Option<Ended> {
+        tokio::select! {
+            Some(ended) = self.own.next() => Some(ended),
+            Some(ended) = self.others.join_next() => match ended {
+                Ok(ended) => Some(ended),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is going.
+                Err(_) => None,
+            },
+            else => None,
         }
     }
 }

@@ -14,6 +14,10 @@ use crate::bare::{self, Role};
 use crate::load::{Ids, Load, Pace, Seen, Until, What};
 use crate::mesh::{Mesh, Trigger, until, yaml};
 use crate::oracle::Oracle;
+use crate::peers::kafka::Kafka;
+use crate::peers::nats::Nats;
+use crate::peers::rabbitmq::RabbitMq;
+use crate::peers::redis::Redis;
 use crate::report::Figure;
 
 mod control;
@@ -41,7 +45,10 @@ pub(crate) const NAMES: &[&str] = &[
     "kubectl",
     "watchers",
     "kill",
-    "queues",
+    "kafka",
+    "nats",
+    "rabbitmq",
+    "redis",
     "webhook",
     "source-kills",
     "sources",
@@ -49,7 +56,7 @@ pub(crate) const NAMES: &[&str] = &[
 
 /// Those that start real systems, which takes longer than anything else of a quick run; that the sources lose nothing, the
 /// stories show.
-const WITH_PEERS: &[&str] = &["queues", "source-kills", "sources"];
+const WITH_PEERS: &[&str] = &["kafka", "nats", "rabbitmq", "redis", "source-kills", "sources"];
 
 /// Payload of the named figures.
 const SIZE: usize = 256;
@@ -83,7 +90,10 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "apply" => control::triggers(bench).await,
             "kubectl" => control::kubectl(bench).await,
             "watchers" => control::watchers(bench).await,
-            "queues" => sources::queues(bench).await,
+            "kafka" => sources::queue::<Kafka>(bench, 400_000).await,
+            "nats" => sources::queue::<Nats>(bench, 100_000).await,
+            "rabbitmq" => sources::queue::<RabbitMq>(bench, 200_000).await,
+            "redis" => sources::queue::<Redis>(bench, 400_000).await,
             "webhook" => sources::webhook(bench).await,
             "source-kills" => sources::kills(bench).await,
             "sources" => sources::idle(bench).await,
@@ -144,10 +154,11 @@ impl Baseline {
         Ok(Self { address: line.context("its address")?, _child: child })
     }
 
-    /// What a load of the named shape sees of it.
-    async fn seen(&self, pace: Pace, span: Duration) -> anyhow::Result<Seen> {
+    /// What a load of the named shape, but for the size of its events, sees of it.
+    async fn seen(&self, size: usize, pace: Pace, span: Duration) -> anyhow::Result<Seen> {
         let (ids, oracle) = account();
-        load(&self.address, pace, Until::Elapsed(span)).run(&ids, &oracle).await
+        let shape = load(&self.address, pace, Until::Elapsed(span));
+        Load { size, ..shape }.run(&ids, &oracle).await
     }
 }
 

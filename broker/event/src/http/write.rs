@@ -1,5 +1,8 @@
 //! From events to headers and a body.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use http::header::CONTENT_TYPE;
@@ -71,9 +74,27 @@ pub fn write_batch(events: &[Event], headers: &mut HeaderMap) -> Bytes {
     Bytes::from(json::write_batch(events))
 }
 
-fn extension_name(name: &str) -> HeaderName {
-    HeaderName::try_from(format!("ce-{name}"))
-        .expect("extension names are short, of lower-case letters and digits")
+/// Names that a thread remembers. The events of a mesh share a few dozen; who sends others by the thousand gets them made anew.
+const MOST_NAMES: usize = 256;
+
+thread_local! {
+    /// The headers of extensions: to make one costs as much as all else that is done for an attribute.
+    static NAMES: RefCell<HashMap<ByteString, HeaderName>> = RefCell::default();
+}
+
+fn extension_name(name: &ByteString) -> HeaderName {
+    NAMES.with_borrow_mut(|names| {
+        if let Some(header) = names.get(name) {
+            return header.clone();
+        }
+        let header = HeaderName::try_from(format!("ce-{name}"))
+            .expect("extension names are short, of lower-case letters and digits");
+        if names.len() < MOST_NAMES {
+            // A copy of its own: the name may be a part of a large request.
+            names.insert(ByteString::from(name.to_string()), header.clone());
+        }
+        header
+    })
 }
 
 fn extension_value(value: &Value) -> HeaderValue {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::Instant;
 
-use super::{Baseline, account, load, milliseconds};
+use super::{Baseline, SIZE, account, load, milliseconds};
 use crate::Bench;
 use crate::load::{Pace, Until};
 use crate::mesh::{Mesh, yaml};
@@ -33,7 +33,7 @@ pub(super) async fn latency(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     turns.sort_by_key(|seen| seen.quantile(0.99));
     let sync = milliseconds(device(&mesh)?);
     drop(mesh);
-    let bare = Baseline::start().await?.seen(half, span).await?;
+    let bare = Baseline::start().await?.seen(SIZE, half, span).await?;
     let p99s: Vec<String> =
         turns.iter().map(|seen| format!("{:.2}", milliseconds(seen.quantile(0.99)))).collect();
     let best = turns.first().context("there are turns")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::control::until_ready;
-use super::{Baseline, account, delivering, drained, load, with_oracle};
+use super::{Baseline, SIZE, account, delivering, drained, load, with_oracle};
 use crate::Bench;
 use crate::load::{Ids, Pace, Until};
 use crate::mesh::{Mesh, Trigger, yaml};
@@ -28,7 +28,7 @@ struct Turn {
 pub(super) async fn rates(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let span = bench.span() / 2;
     let bare = async || -> anyhow::Result<f64> {
-        Ok(Baseline::start().await?.seen(Pace::Closed, span).await?.rate)
+        Ok(Baseline::start().await?.seen(SIZE, Pace::Closed, span).await?.rate)
     };
     let (mut turns, mut verdict, mut last) = (Vec::new(), Verdict::default(), bare().await?);
     for _ in 0..TURNS {

@@ -29,20 +29,10 @@ const HOOK_SIZE: usize = 10 << 10;
 /// How long a source may take from its manifest to its first message: some systems let nobody into a group before a while.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Each of the systems that keep messages for those who acknowledge them.
-pub(super) async fn queues(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let bare = Baseline::start().await?.seen(Pace::Closed, bench.span() / 2).await?.rate;
-    Ok(vec![
-        queue::<Kafka>(bench, 400_000, bare).await?,
-        queue::<Nats>(bench, 100_000, bare).await?,
-        queue::<RabbitMq>(bench, 200_000, bare).await?,
-        queue::<Redis>(bench, 400_000, bare).await?,
-    ])
-}
-
 /// From the first message to the last, once read by a bare client and once delivered by the mesh, which is held to no more
-/// than to accepting `most` over HTTP: some clients read faster than anybody can post.
-async fn queue<P: Peer>(bench: &Bench, full: u64, most: f64) -> anyhow::Result<Figure> {
+/// than to accepting messages of that size over HTTP: some clients read faster than anybody can post.
+pub(super) async fn queue<P: Peer>(bench: &Bench, full: u64) -> anyhow::Result<Vec<Figure>> {
+    let most = Baseline::start().await?.seen(SIZE, Pace::Closed, bench.span() / 2).await?.rate;
     let peer = P::start(Services::new()?).await?;
     let count = bench.count(full);
     peer.place("bare").await?;
@@ -65,8 +55,8 @@ async fn queue<P: Peer>(bench: &Bench, full: u64, most: f64) -> anyhow::Result<F
         "{delivered:.0} delivered/s, {bare:.0} read/s by a bare client, {most:.0} requests/s of the bare server"
     );
     let name = format!("{} to subscriber", P::NAME);
-    Ok(Figure::at_least(&name, delivered / bare.min(most), 0.5, "x bare client", detail)
-        .with(oracle.verdict(|_| true)))
+    let figure = Figure::at_least(&name, delivered / bare.min(most), 0.5, "x bare client", detail);
+    Ok(vec![figure.with(oracle.verdict(|_| true))])
 }
 
 /// Resident memory with a source of each kind that waits for something to happen.
