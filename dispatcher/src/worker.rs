@@ -117,11 +117,9 @@ impl Worker {
         // What a subscriber is working on gets time to end; what does not is given back as untried, never counted
         // as a failure and never a dead letter.
         if timeout(self.grace, async { while running.next().await.is_some() {} }).await.is_err() {
-            debug!(
-                trigger = self.name,
-                attempts = running.len(),
-                "gave back attempts that did not end in time"
-            );
+            let (trigger, attempts) = (self.name, running.len());
+            running.give_back().await;
+            debug!(trigger, attempts, "gave back attempts that did not end in time");
         }
     }
 
@@ -266,6 +264,12 @@ impl<F: Future<Output = Ended> + Send + 'static> Attempts<F> {
 
     fn len(&self) -> usize {
         self.own.len() + self.others.len()
+    }
+
+    /// Ends all of them. Their deliveries are the store's again afterwards, untried.
+    async fn give_back(mut self) {
+        drop(self.own);
+        self.others.shutdown().await;
     }
 
     /// The next one that ends; none if none is under way. Neither sort is preferred: each would wait for the other.

@@ -50,7 +50,7 @@ async fn a_hung_subscriber_holds_only_its_own_window() {
 async fn no_more_attempts_at_once_than_allowed() {
     let (subscriber, gate) = gated().await;
     let mut world = one(&subscriber, |trigger| trigger.parallelism = at_once(3)).await;
-    for id in 0..20 {
+    for id in 0..100 {
         world.send(event(&id.to_string())).await;
     }
     eventually("three are under way", || subscriber.calls().len() == 3).await;
@@ -58,11 +58,12 @@ async fn no_more_attempts_at_once_than_allowed() {
     eventually("five ended", || subscriber.ended().len() == 5).await;
     eventually("three are under way", || subscriber.calls().len() == 8).await;
     assert_eq!(subscriber.most_at_once(), 3);
-    world.change(|trigger| trigger.parallelism = at_once(6)).await;
-    eventually("six are under way", || subscriber.calls().len() == 11).await;
+    world.change(|trigger| trigger.parallelism = at_once(50)).await;
+    eventually("fifty are under way", || subscriber.calls().len() == 55).await;
     gate.add_permits(100);
     world.drained("t").await;
-    assert_eq!(subscriber.most_at_once(), 6);
+    assert_eq!(subscriber.most_at_once(), 50);
+    assert_eq!(subscriber.calls().len(), 100);
 }
 
 #[tokio::test]
@@ -253,18 +254,18 @@ async fn stopping_gives_back_what_is_under_way_and_makes_no_dead_letters() {
     let sink = Subscriber::content().await;
     let dead_letter = Some(Target::new(sink.url()));
     let world = one(&hung, |trigger| {
-        trigger.parallelism = at_once(5);
+        trigger.parallelism = at_once(50);
         trigger.delivery.dead_letter = dead_letter;
     })
     .await;
-    for id in 0..20 {
+    for id in 0..100 {
         world.send(event(&id.to_string())).await;
     }
-    eventually("the window is full", || hung.calls().len() == 5).await;
+    eventually("the window is full", || hung.calls().len() == 50).await;
     world.dispatcher.stop().await;
     assert!(sink.calls().is_empty());
     assert!(world.store.settled().iter().all(|settled| settled.settlement == Settlement::Release));
-    assert_eq!(world.store.backlog("default/t"), 20);
+    assert_eq!(world.store.backlog("default/t"), 100);
     assert_eq!(world.store.attempts("default/t"), Some(0), "no attempt is counted");
     assert!(world.store.parked("default/t").is_empty());
 }
@@ -273,10 +274,10 @@ async fn stopping_gives_back_what_is_under_way_and_makes_no_dead_letters() {
 async fn stopping_waits_for_answers_that_come_in_time() {
     let (subscriber, gate) = gated().await;
     let world = one(&subscriber, |_| {}).await;
-    for id in 0..3 {
+    for id in 0..40 {
         world.send(event(&id.to_string())).await;
     }
-    eventually("all are under way", || subscriber.calls().len() == 3).await;
-    tokio::join!(world.dispatcher.stop(), async { gate.add_permits(3) });
+    eventually("all are under way", || subscriber.calls().len() == 40).await;
+    tokio::join!(world.dispatcher.stop(), async { gate.add_permits(40) });
     assert_eq!(world.store.backlog("default/t"), 0);
 }
