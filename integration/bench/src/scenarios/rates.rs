@@ -15,7 +15,7 @@ use crate::report::Figure;
 
 /// Turns; of the ratios the middle one counts. Each is to the baseline just before and just after, because the speed of a
 /// shared machine changes from minute to minute.
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 
 /// Rates of one turn, in requests a second.
 struct Turn {
