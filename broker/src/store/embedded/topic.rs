@@ -4,16 +4,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::store::{Selector, Topic};
+use crate::store::{REPLY_PART, Selector, Topic};
 
 use super::sync::lock;
 
 /// A budget is measured again at the earliest after this many times what the last measurement took, so that measuring
-/// never takes more than a twentieth of one core.
+/// takes no more than a twentieth of one core.
 const MEASURE_SHARE: u32 = 20;
 
 /// And at the latest after this long, so that a sender does not wait much longer than it has to.
 const MEASURE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// And whenever so large a part of the budget came since: half of what replies may use beyond it, so that senders who came while
+/// nobody measured have not used that up.
+const MEASURE_PART: u64 = 2 * REPLY_PART;
 
 /// A declared topic.
 #[derive(Debug)]
@@ -112,7 +116,7 @@ impl OpenTopic {
                 Err(self.full())
             };
         };
-        if usage.next.is_none_or(|next| now >= next) {
+        if usage.next.is_none_or(|next| now >= next) || since > limit / MEASURE_PART {
             self.since.store(0, Ordering::Relaxed);
             *usage = measure();
             let took = super::sync::steady().saturating_duration_since(now);
@@ -163,5 +167,16 @@ mod tests {
         let later = steady() + MEASURE_AT_LEAST;
         assert!(topic.admit(1, 100, later, || Usage::new(10, None)).is_ok());
         assert!(topic.admit(1, 100, later, || unreachable!("measured low a moment ago")).is_ok());
+    }
+
+    #[test]
+    fn what_comes_while_nobody_measures_is_a_part_of_the_budget() {
+        let topic = topic(160);
+        // Measuring took half a second, so the next time would be in half a second.
+        let now = steady().checked_sub(Duration::from_millis(500)).unwrap();
+        assert!(topic.admit(200, 160, now, || Usage::new(150, None)).is_ok());
+        assert!(topic.admit(10, 160, now, || unreachable!("there is room")).is_ok());
+        let usage = topic.admit(10, 160, now, || Usage::new(170, None)).unwrap_err();
+        assert_eq!(usage.kept, 170);
     }
 }
