@@ -29,8 +29,8 @@ const ORDERED_WINDOW: usize = 1024;
 /// as many events as the trigger's parallelism.
 const ORDERED_WINDOW_BYTES: usize = 16 << 20;
 
-/// Attempts that the worker's own task makes at a time. It is never short of work with so many; more would only wait for
-/// each other on one processor.
+/// Attempts that the worker's own task makes at a time: a trigger that has no more is spared the hand-overs between tasks, and
+/// a busy one, which fills a processor with them, has the others for the rest.
 const OWN_ATTEMPTS: usize = 16;
 
 /// The wait after a store that failed to hand out deliveries, so that a broken disk is not asked in a tight loop.
@@ -355,5 +355,35 @@ impl Pace {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn attempts_beyond_the_workers_own_go_on_without_it() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let attempt = || {
+            let made = Arc::clone(&made);
+            async move {
+                made.fetch_add(1, Ordering::SeqCst);
+                Ended { after: After::Settled, lane: None }
+            }
+        };
+        let mut attempts = Attempts::new();
+        for _ in 0..OWN_ATTEMPTS + 3 {
+            attempts.start(attempt());
+        }
+        while made.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 3, "the worker's own wait for it");
+        assert_eq!(attempts.len(), OWN_ATTEMPTS + 3);
+        while attempts.next().await.is_some() {}
+        assert_eq!((made.load(Ordering::SeqCst), attempts.len()), (OWN_ATTEMPTS + 3, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! Load with an oracle: every figure a ratio to a bare baseline of the same run, no event lost or invented.
 //!
-//! `cargo run --release -p integration-bench` runs everything; `-- --only ingest,kill` some of it; `-- --quick` all of it
-//! with small numbers, to see that it works.
+//! `target/release/integration-bench` runs everything; with `--only rates,kill` some of it; with `--quick` what needs no foreign
+//! system, with small numbers, to see that it works.
 
 #![expect(clippy::disallowed_methods, reason = "the tasks of a load live as long as the process")]
 
@@ -108,7 +108,10 @@ async fn run(args: Args) -> anyhow::Result<bool> {
 /// Builds the release binary beside this one.
 fn build() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("find this program")?;
-    let status = Command::new("cargo").args(["build", "--release", "--bin", "weft"]).status();
+    // Together with this package, as both were built: alone, it wants what they share with other features, and builds it anew.
+    let both = ["-p", "integration", "-p", "integration-bench"];
+    let status =
+        Command::new("cargo").args(["build", "--release", "--bin", "weft"]).args(both).status();
     ensure!(status.context("run cargo")?.success(), "building weft failed");
     Ok(me.with_file_name("weft"))
 }

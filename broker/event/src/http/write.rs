@@ -78,7 +78,7 @@ pub fn write_batch(events: &[Event], headers: &mut HeaderMap) -> Bytes {
 const MOST_NAMES: usize = 256;
 
 thread_local! {
-    /// The headers of extensions: to make one costs as much as all else that is done for an attribute.
+    /// The headers of extensions: to make one is to allocate twice, for each of the extensions of every event.
     static NAMES: RefCell<HashMap<ByteString, HeaderName>> = RefCell::default();
 }
 

@@ -8,15 +8,15 @@ use crate::store::{REPLY_PART, Selector, Topic};
 
 use super::sync::lock;
 
-/// A budget is measured again at the earliest after this many times what the last measurement took, so that measuring
-/// takes no more than a twentieth of one core.
+/// A budget is measured again after this many times what the last measurement took, so that measuring takes a twentieth of one
+/// core.
 const MEASURE_SHARE: u32 = 20;
 
 /// And at the latest after this long, so that a sender does not wait much longer than it has to.
 const MEASURE_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// And whenever so large a part of the budget came since: half of what replies may use beyond it, so that senders who came while
-/// nobody measured have not used that up.
+/// And at once when so large a part of the budget came since, however long measuring takes: half of what replies may use beyond
+/// it, so that senders who came while nobody measured have not used that up.
 const MEASURE_PART: u64 = 2 * REPLY_PART;
 
 /// A declared topic.

@@ -95,30 +95,26 @@ impl ApiServer {
             };
             let live = envelope::open(&call.target, &record)?;
             let (outcome, warnings) = self.replacement(call, &live, change(&live)?)?;
-            // Of what goes, clients are shown the last version that they could have seen.
-            let last = match &outcome {
-                Outcome::Gone(object) => Some(object.clone()),
-                _ => None,
-            };
-            let change = match outcome {
+            let (object, goes) = match outcome {
                 Outcome::Same => return Ok(self.show(call, live).with(warnings)),
-                Outcome::Replace(object) => {
-                    let sealed = Sealed::fitting(&object, self.limits.object_bytes)?;
-                    if call.query.dry_run {
-                        return Ok(self.show(call, object).with(warnings));
-                    }
-                    sealed.put()
-                }
-                Outcome::Gone(object) if call.query.dry_run => {
-                    return Ok(self.show(call, object).with(warnings));
-                }
-                Outcome::Gone(object) => envelope::removal(&object),
+                Outcome::Replace(object) => (object, false),
+                Outcome::Gone(object) => (object, true),
             };
+            let change = if goes {
+                envelope::removal(&object)
+            } else {
+                Sealed::fitting(&object, self.limits.object_bytes)?.put()
+            };
+            if call.query.dry_run {
+                return Ok(self.show(call, object).with(warnings));
+            }
             match self.store.write(key.clone(), Expected::Version(record.version), change).await {
                 Ok(record) => {
-                    let answer = match last {
-                        Some(object) => self.show(call, object),
-                        None => self.answer_record(call, &record)?,
+                    // Of what goes, clients are shown the last version that they could have seen.
+                    let answer = if goes {
+                        self.show(call, object)
+                    } else {
+                        self.answer_record(call, &record)?
                     };
                     return Ok(answer.with(warnings));
                 }
