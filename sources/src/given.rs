@@ -150,6 +150,7 @@ impl Given {
     ///
     /// # Errors
     /// As [`Self::require`], and when it holds the character that ends texts there.
+    #[cfg(feature = "kafka")]
     pub(crate) fn c_text(&self, field: &'static str) -> Result<&str, NotGiven> {
         let value = self.require(field)?.expose();
         if value.contains('\0') {

@@ -28,22 +28,11 @@ use serde::{Deserialize, Serialize};
 use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
-mod client;
-mod event;
+#[cfg(feature = "kafka")]
 mod group;
-mod lanes;
-mod ledger;
-mod poller;
-mod position;
-mod progress;
+mod start;
 
-use position::Start;
-
-/// What Knative calls the group of a source that names none; the uid follows.
-const GROUP_PREFIX: &str = "knative-kafka-source-";
-
-/// The label that says what the keys of records are.
-const KEY_TYPE: &str = "kafkasources.sources.knative.dev/key-type";
+use start::Start;
 
 /// The type of an event that a record is made into.
 const EVENT_TYPE: &str = "dev.knative.kafka.event";
@@ -311,11 +300,12 @@ impl Source for KafkaSource {
         let topics: BTreeSet<&String> = self.topics.iter().collect();
         let attributes = |topic: &String| CloudEventAttributes {
             kind: EVENT_TYPE.to_owned(),
-            source: format!("{}{topic}", event::source_prefix(about)),
+            source: format!("{}{topic}", source_prefix(about)),
         };
         topics.into_iter().map(attributes).collect()
     }
 
+    #[cfg(feature = "kafka")]
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
         let outcome = Box::pin(group::run(self, &ctx)).await;
         ctx.report.fact("consumers", 0);
@@ -323,6 +313,11 @@ impl Source for KafkaSource {
             Err(SourceError::Stopped) => Ok(()),
             outcome => outcome,
         }
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    async fn run(self, _: Context) -> Result<(), SourceError> {
+        Err(SourceError::NotBuilt { feature: "kafka" })
     }
 }
 
@@ -335,15 +330,6 @@ impl KafkaSource {
     /// The encryption, if connections are encrypted.
     fn tls(&self) -> Option<&KafkaTls> {
         self.net.as_ref()?.tls.as_ref().filter(|tls| tls.enable)
-    }
-
-    /// The name of the consumer group.
-    fn group(&self, about: &About) -> String {
-        if self.consumer_group.is_empty() {
-            format!("{GROUP_PREFIX}{}", about.uid)
-        } else {
-            self.consumer_group.clone()
-        }
     }
 
     /// The servers, of which one entry may name several, as in Knative.
@@ -463,6 +449,11 @@ impl KafkaTls {
         }
         errors
     }
+}
+
+/// The `source` of a source's events, up to the topic.
+fn source_prefix(about: &About) -> String {
+    format!("/apis/v1/namespaces/{}/kafkasources/{}#", about.namespace, about.name)
 }
 
 /// What is wrong with a value that may be left out. Knative's clients write `{}` for one that is.

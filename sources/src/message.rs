@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 mod write;
 
-pub(crate) use write::{attributes, fingerprint, has_binary_mode, text};
+#[cfg(feature = "kafka")]
+pub(crate) use write::text;
+pub(crate) use write::{attributes, fingerprint, has_binary_mode};
 
 /// The media type of an event in JSON.
 pub(crate) const STRUCTURED: &str = "application/cloudevents+json";

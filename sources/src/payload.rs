@@ -4,10 +4,10 @@
 //! field of an unexpected type is treated as absent, never as an error.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::cell::OnceCell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -36,30 +36,31 @@ impl PayloadError {
 
 /// A payload whose syntax was checked and whose top level was taken apart.
 #[derive(Debug)]
-pub(crate) struct Payload<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+pub(crate) struct Payload<'a>(Object<'a>);
 
 impl<'a> Payload<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, PayloadError> {
+        // Once for all that is looked at in it.
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| PayloadError::NotJson(serde_json::Error::custom(error)))?;
         // JSON's white space and no more; a byte order mark is not JSON.
-        let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
-        match first {
-            Some(b'{') => serde_json::from_slice::<Object<'a>>(bytes).map(|object| Self(object.0)),
-            _ => match serde_json::from_slice::<IgnoredAny>(bytes) {
-                Ok(_) => return Err(PayloadError::NotAnObject),
-                Err(error) => Err(error),
-            },
+        if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+            return serde_json::from_str(text).map(Self).map_err(PayloadError::NotJson);
         }
-        .map_err(PayloadError::NotJson)
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Err(PayloadError::NotAnObject),
+            Err(error) => Err(PayloadError::NotJson(error)),
+        }
     }
 
     /// The value at a path of names separated by dots.
     fn at(&self, path: &str) -> Option<&'a RawValue> {
         let mut names = path.split('.');
-        let mut value = *self.0.get(names.next()?)?;
+        let mut member = self.0.member(names.next()?)?;
         for name in names {
-            value = member(value, name)?;
+            member = member.object().member(name)?;
         }
-        Some(value)
+        Some(member.value)
     }
 
     /// A text that is not empty, fit to be an attribute.
@@ -85,7 +86,10 @@ impl<'a> Payload<'a> {
     /// The texts called `name` in the objects of the list at `path`, joined by commas.
     pub(crate) fn joined(&self, path: &str, name: &str) -> Option<String> {
         let list: Option<Vec<&'a RawValue>> = self.at(path).and_then(read);
-        let text = |entry| read::<Cow<'a, str>>(member(entry, name)?);
+        let text = |entry| {
+            let entry: Object<'a> = read(entry)?;
+            read::<Cow<'a, str>>(entry.member(name)?.value)
+        };
         let texts: Vec<_> = list.unwrap_or_default().into_iter().filter_map(text).collect();
         Some(fit(&texts.join(","))).filter(|text| !text.is_empty())
     }
@@ -113,17 +117,35 @@ fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// One member of an object.
-fn member<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
-    if !value.get().starts_with('{') {
-        return None;
-    }
-    let Object(members) = read(value)?;
-    members.get(name).copied()
+/// The members of an object, in their order. Mostly there are few, and few of them are asked for.
+#[derive(Debug, Default)]
+struct Object<'a>(Vec<Member<'a>>);
+
+/// A member of an object.
+#[derive(Debug)]
+struct Member<'a> {
+    name: Cow<'a, str>,
+    value: &'a RawValue,
+    /// What is in the value, once somebody looked into it.
+    object: OnceCell<Object<'a>>,
 }
 
-/// The members of an object; of several with one name the last counts, as in most parsers.
-struct Object<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+impl<'a> Object<'a> {
+    /// The member of that name; of several the last counts, as in most parsers.
+    fn member(&self, name: &str) -> Option<&Member<'a>> {
+        self.0.iter().rev().find(|member| member.name == name)
+    }
+}
+
+impl<'a> Member<'a> {
+    /// The value; without members if it is no object.
+    fn object(&self) -> &Object<'a> {
+        self.object.get_or_init(|| {
+            let value = Some(self.value).filter(|value| value.get().starts_with('{'));
+            value.and_then(read).unwrap_or_default()
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -141,9 +163,9 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = HashMap::new();
+        let mut members = Vec::new();
         while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-            members.insert(name, value);
+            members.push(Member { name, value, object: OnceCell::new() });
         }
         Ok(Object(members))
     }
@@ -204,6 +226,7 @@ mod tests {
     #[test]
     fn of_members_with_one_name_the_last_counts() {
         assert_eq!(parse(r#"{"a":1,"a":2}"#).number("a"), Some(2));
+        assert_eq!(parse(r#"{"o":{"a":1,"a":2}}"#).number("o.a"), Some(2));
     }
 
     #[test]

@@ -133,6 +133,14 @@ pub enum SourceError {
     /// The configuration cannot work; the sentence names the field.
     #[error("{0}")]
     Config(String),
+    /// The program was built without what the source runs on.
+    #[error(
+        "this weft is built without it: build one with `cargo build --release --features {feature}`"
+    )]
+    NotBuilt {
+        /// The feature to build with.
+        feature: &'static str,
+    },
     /// Upstream refused the credentials; they may be made good there.
     #[error("{what}")]
     Credentials {
@@ -190,7 +198,7 @@ impl SourceError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Given(_) => false,
+            Self::Config(_) | Self::NotBuilt { .. } | Self::Given(_) => false,
             Self::Credentials { .. }
             | Self::Absent { .. }
             | Self::Unavailable { .. }
@@ -207,6 +215,7 @@ impl SourceError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) => "InvalidSpec",
+            Self::NotBuilt { .. } => "NotBuilt",
             Self::Given(_) => "InvalidSecret",
             Self::Credentials { .. } => "CredentialsRefused",
             Self::Absent { .. } => "UpstreamNotFound",

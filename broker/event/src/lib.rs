@@ -16,6 +16,7 @@ pub mod http;
 pub mod json;
 mod media;
 pub mod record;
+#[cfg(feature = "sdk")]
 pub mod sdk;
 
 pub use builder::{EventBuilder, MAX_EXTENSION_NAME, MAX_EXTENSIONS};

@@ -109,7 +109,7 @@ async fn run(args: Args) -> anyhow::Result<bool> {
 fn build() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("find this program")?;
     // Together with this package, as both were built: alone, it wants what they share with other features, and builds it anew.
-    let both = ["-p", "integration", "-p", "integration-bench"];
+    let both = ["-p", "integration", "-p", "integration-bench", "--all-features"];
     let status =
         Command::new("cargo").args(["build", "--release", "--bin", "weft"]).args(both).status();
     ensure!(status.context("run cargo")?.success(), "building weft failed");

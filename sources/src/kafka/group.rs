@@ -14,18 +14,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{self, Callbacks, Trouble};
-use super::event::{KeyType, Mapper};
-use super::lanes::{BATCH_RECORDS, Batch, Lane, Lanes, Pending};
-use super::ledger::{Ledger, MAX_RECORDS, Seen};
-use super::poller::{Poller, apart};
-use super::position::{self, NotBegun, Start, Wish};
-use super::{KEY_TYPE, KafkaSource};
+use super::KafkaSource;
+use super::start::Start;
 use crate::source::{About, Context, SourceError};
 use crate::status::Condition;
 
+mod client;
+mod event;
+mod lanes;
+mod ledger;
+mod poller;
+mod position;
+mod progress;
+
+use client::{Callbacks, Trouble};
+use event::{KeyType, Mapper};
+use lanes::{BATCH_RECORDS, Batch, Lane, Lanes, Pending};
+use ledger::{Ledger, MAX_RECORDS, Seen};
+use poller::{Poller, apart};
+use position::{NotBegun, Wish};
+
 /// Whether records are read.
 const CONSUMING: &str = "Consuming";
+
+/// The label that says what the keys of records are.
+const KEY_TYPE: &str = "kafkasources.sources.knative.dev/key-type";
 
 /// Knative's condition of the label [`KEY_TYPE`].
 const KEY_TYPE_CORRECT: &str = "KeyTypeCorrect";

@@ -19,8 +19,7 @@ use crate::given::Need;
 use crate::kafka::{MAX_TOPIC, is_server, is_topic};
 use crate::source::{About, SourceError};
 
-mod client;
-mod record;
+#[cfg(feature = "kafka")]
 mod writer;
 
 /// The condition that says that the topic is there and can be written to.
@@ -193,11 +192,17 @@ impl EventSink for KafkaSink {
             .collect()
     }
 
+    #[cfg(feature = "kafka")]
     async fn run(self, ctx: Context) -> Result<(), SourceError> {
         match writer::run(self, &ctx).await {
             Err(SourceError::Stopped) => Ok(()),
             outcome => outcome,
         }
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    async fn run(self, _: Context) -> Result<(), SourceError> {
+        Err(SourceError::NotBuilt { feature: "kafka" })
     }
 }
 
@@ -210,15 +215,6 @@ impl KafkaSink {
     /// The servers, of which one entry may name several, as in Knative.
     fn servers(&self) -> impl Iterator<Item = &str> {
         self.bootstrap_servers.iter().flat_map(|entry| entry.split(',')).map(str::trim)
-    }
-
-    /// How a topic that does not exist is made, if it is to be made.
-    fn making(&self) -> Option<(i32, i32)> {
-        self.num_partitions.zip(self.replication_factor)
-    }
-
-    fn is_binary(&self) -> bool {
-        self.content_mode.as_deref() == Some(BINARY)
     }
 
     fn validate_servers(&self) -> FieldErrors {

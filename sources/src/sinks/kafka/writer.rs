@@ -14,14 +14,18 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::KafkaSink;
-use super::client::{BATCH, Callbacks, Told, Trouble, options, unmade};
-use super::record::Record;
+use super::{BINARY, KafkaSink};
 use crate::quote::quote;
 use crate::respond::Refusal;
 use crate::sinks::door::busy;
 use crate::sinks::sink::{Context, Write};
 use crate::source::SourceError;
+
+mod client;
+mod record;
+
+use client::{BATCH, Callbacks, Told, Trouble, options, unmade};
+use record::Record;
 
 /// How long one question about the topic may take, and how often it is asked: a start takes five seconds if nobody answers,
 /// and what said meanwhile why, as a refusal of the credentials, is noticed after one.
@@ -49,7 +53,7 @@ pub(super) async fn run(spec: KafkaSink, ctx: &Context) -> Result<(), SourceErro
     let writer = Arc::new(Writer::new(&spec, &options)?);
     if !writer.finds_topic(&ctx.stop).await? {
         let topic = &spec.topic;
-        let Some(making) = spec.making() else {
+        let Some(making) = spec.num_partitions.zip(spec.replication_factor) else {
             let what = format!(
                 "topic {topic:?} does not exist, and numPartitions and replicationFactor do not both say how it should be made"
             );
@@ -95,7 +99,7 @@ impl Writer {
             producer: Client(Some(producer)),
             told,
             topic: spec.topic.clone(),
-            binary: spec.is_binary(),
+            binary: spec.content_mode.as_deref() == Some(BINARY),
         })
     }
 

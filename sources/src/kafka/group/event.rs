@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message as _};
 
-use super::EVENT_TYPE;
+use crate::kafka::{EVENT_TYPE, source_prefix};
 use crate::message::Message;
 use crate::source::About;
 
@@ -217,11 +217,6 @@ impl Mapper {
         };
         Some(number.unwrap_or_else(|| Value::from(text(key))))
     }
-}
-
-/// The `source` of a source's events, up to the topic.
-pub(super) fn source_prefix(about: &About) -> String {
-    format!("/apis/v1/namespaces/{}/kafkasources/{}#", about.namespace, about.name)
 }
 
 /// Text with what no attribute can hold replaced, so that whoever looks sees that there was something.

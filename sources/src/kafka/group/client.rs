@@ -13,10 +13,15 @@ use serde::Deserialize;
 
 use super::ledger::Ledger;
 use super::progress::Position;
-use super::{KafkaSource, SASL_PASSWORD, SASL_TYPE, SASL_USER, TLS_CA_CERT, TLS_CERT, TLS_KEY};
 use crate::given::{Given, NotGiven};
+use crate::kafka::{
+    KafkaSource, SASL_PASSWORD, SASL_TYPE, SASL_USER, TLS_CA_CERT, TLS_CERT, TLS_KEY,
+};
 use crate::quote::quote;
 use crate::source::{About, SourceError};
+
+/// What Knative calls the group of a source that names none; the uid follows.
+const GROUP_PREFIX: &str = "knative-kafka-source-";
 
 /// Bytes of records that a source fetches ahead, shared by its consumers: as much as a disk writes while Kafka answers.
 const FETCH_AHEAD: usize = 4 << 20;
@@ -100,7 +105,7 @@ pub(super) fn options(
     for (option, value) in [
         ("bootstrap.servers", servers.join(",")),
         ("client.id", format!("weft-{}-{}", about.namespace, about.name)),
-        ("group.id", spec.group(about)),
+        ("group.id", group(spec, about)),
         ("queued.max.messages.kbytes", (queued >> 10).to_string()),
         ("fetch.max.bytes", queued.to_string()),
         // What one partition hands over at once; a larger record comes nevertheless.
@@ -362,6 +367,15 @@ impl From<Trouble> for SourceError {
     }
 }
 
+/// The name of the consumer group.
+fn group(spec: &KafkaSource, about: &About) -> String {
+    if spec.consumer_group.is_empty() {
+        format!("{GROUP_PREFIX}{}", about.uid)
+    } else {
+        spec.consumer_group.clone()
+    }
+}
+
 /// A list of offsets with the mark that tells where they began.
 pub(super) fn offsets(positions: &[Position], mark: &str) -> Option<TopicPartitionList> {
     if positions.is_empty() {
@@ -381,3 +395,6 @@ pub(super) fn offsets(positions: &[Position], mark: &str) -> Option<TopicPartiti
 pub(super) fn partitions(list: &TopicPartitionList) -> Vec<(String, i32)> {
     list.elements().iter().map(|entry| (entry.topic().to_owned(), entry.partition())).collect()
 }
+
+#[cfg(test)]
+mod tests;

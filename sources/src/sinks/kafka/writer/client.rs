@@ -9,11 +9,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
-use super::{
-    CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
-};
 use crate::given::{Given, NotGiven};
 use crate::quote::quote;
+use crate::sinks::kafka::{
+    CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
+};
 use crate::source::{About, SourceError};
 
 /// Most bytes of records that go to a partition together. A topic that takes less than this for one record would refuse small
@@ -243,3 +243,6 @@ pub(super) fn unmade(error: KafkaError) -> SourceError {
         other => SourceError::unavailable("make a client for Kafka", quote(&other.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Meaning, Trouble, meaning};
 use super::progress::Position;
+use crate::kafka::start::Start;
 use crate::quote::quote;
 
 /// How long Kafka may take until it answers at all.
@@ -41,19 +41,6 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// How long the group may have members that are not this source's: after a crash one that is no more is kept for the
 /// session's timeout of 6 s.
 const FOREIGN: Duration = Duration::from_secs(12);
-
-/// Where a group without a position begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
-    /// With the oldest record that Kafka has.
-    Earliest,
-    /// With what comes from now on.
-    Latest,
-    /// With the first record of this time or later, in milliseconds since 1970.
-    Time(i64),
-    /// With this offset in each partition.
-    Offset(i64),
-}
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,28 +76,6 @@ pub(super) struct Known {
 
 /// Partitions and where they are to begin.
 type Moves = BTreeMap<(Arc<str>, i32), Start>;
-
-impl Start {
-    /// Reads the annotation.
-    ///
-    /// # Errors
-    /// What it may be.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let rule = "expected earliest, latest, a time such as 2026-01-31T12:00:00Z, or offset: and a number";
-        match text {
-            "earliest" => return Ok(Self::Earliest),
-            "latest" => return Ok(Self::Latest),
-            _ => {}
-        }
-        if let Some(number) = text.strip_prefix("offset:") {
-            let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-            let offset = number.parse().ok().filter(|_| digits);
-            return offset.map(Self::Offset).ok_or_else(|| rule.to_owned());
-        }
-        let time: Timestamp = text.parse().map_err(|_| rule.to_owned())?;
-        Ok(Self::Time(time.as_millisecond()))
-    }
-}
 
 /// Which partitions move, and where to. A partition or a topic that came later than the group's position begins at its
 /// beginning.
@@ -410,28 +375,6 @@ mod tests {
 
     fn moved(known: &[Known], wish: &Wish) -> Vec<(i32, Start)> {
         moves(known, wish).into_iter().map(|((_, partition), start)| (partition, start)).collect()
-    }
-
-    #[test]
-    fn the_annotation_is_read() {
-        assert_eq!(Start::parse("earliest"), Ok(Start::Earliest));
-        assert_eq!(Start::parse("latest"), Ok(Start::Latest));
-        assert_eq!(Start::parse("offset:42"), Ok(Start::Offset(42)));
-        let time = Start::Time(1_767_225_600_000);
-        assert_eq!(Start::parse("2026-01-01T00:00:00Z"), Ok(time));
-        assert_eq!(Start::parse("2026-01-01T01:00:00+01:00"), Ok(time));
-        for text in [
-            "",
-            "now",
-            "offset:",
-            "offset:-1",
-            "offset:+1",
-            "42",
-            "2026-01-01",
-            "offset:99999999999999999999",
-        ] {
-            assert!(Start::parse(text).is_err(), "{text}");
-        }
     }
 
     #[test]
