@@ -15,10 +15,6 @@ use crate::respond::Refusal;
 /// What a sender should wait when there is no room: most of the bodies that are arriving have arrived by then.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What a body gets room for at its first bytes, if it says that so much will come; beyond that, memory follows what came and
-/// not what was said. Most web hooks fit.
-const AT_ONCE: usize = 64 << 10;
-
 /// The bodies that are arriving.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -61,9 +57,6 @@ impl Bodies {
                     return Err(too_large());
                 }
                 held.merge(self.hold(data.len())?);
-                if bytes.is_empty() {
-                    bytes.reserve(announced.min(AT_ONCE));
-                }
                 bytes.extend_from_slice(&data);
             }
             Ok((bytes.freeze(), held))

@@ -135,7 +135,7 @@ pub enum SourceError {
     Config(String),
     /// The program was built without what the source runs on.
     #[error(
-        "this weft is built without it: build one with `cargo build --release --features {feature}`"
+        "this weft is built without {feature}: build one with `cargo build --release --features {feature}`"
     )]
     NotBuilt {
         /// The feature to build with.

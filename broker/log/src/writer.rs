@@ -126,7 +126,6 @@ impl<T, F: FnMut(&mut Vec<Commit<T>>)> Writer<T, F> {
             let count = count(&entry);
             let last = entry.payloads.len().saturating_sub(1);
             let first_offset = next;
-            self.buffer.reserve(queue::size(&entry));
             for (index, payload) in entry.payloads.iter().enumerate() {
                 let position = active.position.saturating_add(self.buffer.len() as u64);
                 let header = Header {

@@ -27,10 +27,6 @@ const MOST_RESUMED: u32 = 5;
 /// Failures with this much time between them are not in a row. The longest wait is shorter, so they are of a working server.
 const APART: Duration = Duration::from_secs(600);
 
-/// Events of a watch that are taken in before what else runs on the thread gets its turn: a tenth of a millisecond. A hundred may
-/// come at once, and events of the mesh wait behind them.
-const TURN: usize = 4;
-
 /// The world as the watches see it, and a number that grows with each change.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -136,12 +132,7 @@ async fn follow(
     failures: &mut Failures,
 ) {
     let mut listed = Vec::new();
-    let mut taken: usize = 0;
     while let Some(event) = events.next().await {
-        taken = taken.wrapping_add(1);
-        if taken.is_multiple_of(TURN) {
-            tokio::task::yield_now().await;
-        }
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => listed.extend(value(watched, object)),

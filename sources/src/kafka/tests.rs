@@ -244,7 +244,7 @@ fn it_is_served_as_knatives_is() {
 #[tokio::test]
 async fn a_mesh_that_is_built_without_kafka_says_how_to_build_one_with_it() {
     let (ctx, _) = crate::source::fake::World::new().context("KafkaSource");
-    let error = crate::Source::run(spec(json!({})), ctx).await.unwrap_err();
+    let error = Source::run(spec(json!({})), ctx).await.unwrap_err();
     assert_eq!((error.reason(), error.is_retryable()), ("NotBuilt", false));
     assert!(error.to_string().contains("cargo build --release --features kafka"), "{error}");
 }

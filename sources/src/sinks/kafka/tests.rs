@@ -75,3 +75,25 @@ fn it_needs_the_secret_and_of_it_the_protocol() {
     assert_eq!(required[0].key.as_deref(), Some("protocol"));
     assert_eq!(required[0].missing, Some(("TopicReady", "SecretNotFound")));
 }
+
+#[cfg(not(feature = "kafka"))]
+#[tokio::test]
+async fn a_sink_of_a_mesh_that_is_built_without_kafka_says_how_to_build_one_with_it() {
+    use crate::given::Given;
+    use crate::sinks::{Metrics, Sinks, Wanted};
+
+    let sinks = Sinks::new(1 << 10, Metrics::default());
+    let config = sink::<KafkaSink>(with(json!({}))).spec.into();
+    let about = std::sync::Arc::new(about());
+    sinks.apply(vec![Wanted { about, given: Some(Given::default()), config }]);
+    let mut seen = sinks.revision();
+    let said = loop {
+        let statuses = sinks.statuses();
+        if let Some(status) = statuses.values().find(|it| it.state == crate::State::Failed) {
+            break format!("{status:?}");
+        }
+        seen = sinks.changed_since(seen).await;
+    };
+    assert!(said.contains("NotBuilt") && said.contains("--features kafka"), "{said}");
+    sinks.stop().await;
+}
