@@ -1,35 +1,42 @@
-//! An HTTP/1 client that keeps its connections and needs no task for any of them.
+//! An HTTP/1 client that keeps its connections, needs no task for any of them, and writes events without a map of headers.
 //!
 //! A connection is driven by whoever waits for an answer from it. A client that gives each connection a task pays for
 //! every request with two hand-overs between tasks, often between processors; a broker's requests are so short
-//! that those were a fifth of what a delivery cost. Unused connections are looked at once a second.
+//! that those were a fifth of what a delivery cost, and the general form of requests another fifth.
+//! Unused connections are looked at once a second.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::io::Write;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use broker_event::{Event, http as binding};
 use bytes::Bytes;
 use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::{TrySendError, http1};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, HeaderValue, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::target::TargetError;
+pub use answer::Malformed;
+use answer::{Framing, Head};
+use connection::Connection;
+pub use connection::ExchangeError;
+pub(crate) use connection::Message;
+
+mod answer;
+mod connection;
 
 /// How long an unused connection is kept. Just under the shortest default among common servers (Node.js closes after
 /// five seconds), so that a request rarely meets a connection that is being closed.
@@ -44,8 +51,8 @@ const MAX_IDLE_PER_HOST: usize = 128;
 /// How long a connection that is closed may take to say so to a peer over TLS.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Longest response head that is read. Answers carry a reply's attributes as headers; a dead letter's worth of them fits.
-const MAX_HEAD: usize = 64 << 10;
+/// Room for the headers of an event with a few extensions.
+const HEADERS: usize = 512;
 
 /// A client, with its pool of connections. Clones share the pool.
 #[derive(Clone)]
@@ -62,11 +69,111 @@ pub enum ClientError {
     Connect(#[source] Box<dyn StdError + Send + Sync>),
     /// The connection broke, or what came over it is not HTTP.
     #[error("request")]
-    Exchange(#[source] hyper::Error),
+    Exchange(#[source] ExchangeError),
 }
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Host = (Scheme, Authority);
+
+/// Where requests go, and what the heads of all of them begin with.
+pub(crate) struct Destination {
+    host: Host,
+    /// The request line and the headers that do not change.
+    start: Vec<u8>,
+}
+
+impl Destination {
+    /// Posts to `url`, which is absolute, with these headers beside `Host`.
+    pub(crate) fn new(
+        url: &Uri,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<Self, TargetError> {
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
+            return Err(TargetError::Url(url.to_string()));
+        };
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let mut start = format!("POST {path} HTTP/1.1\r\n").into_bytes();
+        append(&mut start, HOST.as_str(), host_header(url)?.as_bytes());
+        for (name, value) in headers {
+            append(&mut start, name.as_str(), value.as_bytes());
+        }
+        Ok(Self { host: (scheme.clone(), authority.clone()), start })
+    }
+
+    /// A request whose further headers and body are what `write` writes and returns.
+    pub(crate) fn message(&self, write: impl FnOnce(&mut Vec<u8>) -> Bytes) -> Message {
+        let mut head = Vec::with_capacity(self.start.len() + HEADERS);
+        head.extend_from_slice(&self.start);
+        let body = write(&mut head);
+        write!(head, "content-length: {}\r\n\r\n", body.len()).expect("a vector takes all bytes");
+        Message { head, body }
+    }
+}
+
+/// Appends a header to a head.
+pub(crate) fn append(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+}
+
+impl HttpClient {
+    /// A client that makes its connections with `connector`.
+    pub(crate) fn new(connector: HttpsConnector<HttpConnector>) -> Self {
+        Self(Arc::new(Pool { connector, idle: Mutex::default(), tasks: TaskTracker::new() }))
+    }
+
+    /// Posts `event` in binary mode to `url`, which is absolute, and returns the answer once its head is there.
+    ///
+    /// # Errors
+    /// When no connection comes about or it breaks. There is no limit of time: that is the caller's, who drops the future.
+    pub async fn post(
+        &self,
+        url: &Uri,
+        event: &Event,
+    ) -> Result<Response<AnswerBody>, ClientError> {
+        let destination = Destination::new(url, &[])?;
+        let message = destination.message(|head| binding::write_binary_lines(event, None, head));
+        self.send(&destination, &message).await
+    }
+
+    /// Sends a request and returns the answer once its head is there. A request that a kept connection did not take because
+    /// it was being closed goes over another one; no request is sent twice.
+    pub(crate) async fn send(
+        &self,
+        to: &Destination,
+        message: &Message,
+    ) -> Result<Response<AnswerBody>, ClientError> {
+        while let Some(mut connection) = self.0.take(&to.host) {
+            match connection.exchange(message).await {
+                Ok(head) => return Ok(self.0.answer(&to.host, connection, head)),
+                Err(lost) if lost.unsent => {}
+                Err(lost) => return Err(ClientError::Exchange(lost.error)),
+            }
+        }
+        let mut connection = Box::pin(self.0.connect(&to.host)).await?;
+        match connection.exchange(message).await {
+            Ok(head) => Ok(self.0.answer(&to.host, connection, head)),
+            Err(lost) => Err(ClientError::Exchange(lost.error)),
+        }
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// The `Host` of an address: the port is left out where the scheme implies it.
+pub(crate) fn host_header(uri: &Uri) -> Result<HeaderValue, TargetError> {
+    let implied = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default();
+    let value = match uri.port_u16().filter(|port| *port != implied) {
+        Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
+        None => HeaderValue::from_str(host),
+    };
+    value.map_err(|_| TargetError::Url(uri.to_string()))
+}
 
 struct Pool {
     connector: HttpsConnector<HttpConnector>,
@@ -84,111 +191,53 @@ struct Idle {
 }
 
 struct Unused {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
-impl HttpClient {
-    /// A client that makes its connections with `connector`.
-    pub(crate) fn new(connector: HttpsConnector<HttpConnector>) -> Self {
-        Self(Arc::new(Pool { connector, idle: Mutex::default(), tasks: TaskTracker::new() }))
-    }
-
-    /// Sends `request`, whose URI is absolute, and returns the answer once its head is there. A request that a kept
-    /// connection did not take because it was being closed goes over another one; no request is sent twice.
-    ///
-    /// # Errors
-    /// When no connection comes about or it breaks. There is no limit of time: that is the caller's, who drops the future.
-    pub async fn request(
-        &self,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<AnswerBody>, ClientError> {
-        let host = split(&mut request)?;
-        while let Some(mut connection) = self.0.take(&host) {
-            match connection.send(request).await {
-                Ok(response) => return Ok(self.0.answer(host, connection, response)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(ClientError::Exchange(error.into_error())),
-                },
+impl Pool {
+    /// The connection that was used last and is still open: the others may go unused long enough to be closed.
+    fn take(&self, host: &Host) -> Option<Box<Connection>> {
+        loop {
+            let last = {
+                let mut idle = self.idle.lock();
+                let unused = idle.by_host.get_mut(host)?;
+                let last = unused.pop()?;
+                if unused.is_empty() {
+                    idle.by_host.remove(host);
+                }
+                last
+            };
+            if last.since.elapsed() >= IDLE_TIMEOUT {
+                return None; // as the others are
+            }
+            let mut connection = last.connection;
+            if connection.is_usable() {
+                return Some(connection);
             }
         }
-        let mut connection = self.0.connect(&host).await?;
-        match connection.send(request).await {
-            Ok(response) => Ok(self.0.answer(host, connection, response)),
-            Err(error) => Err(ClientError::Exchange(error.into_error())),
-        }
-    }
-}
-
-impl fmt::Debug for HttpClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").finish_non_exhaustive()
-    }
-}
-
-/// Takes scheme and authority out of a request's URI, and sees to its `Host`.
-fn split(request: &mut Request<Full<Bytes>>) -> Result<Host, TargetError> {
-    if !request.headers().contains_key(HOST) {
-        let host = host_header(request.uri())?;
-        request.headers_mut().insert(HOST, host);
-    }
-    let parts = std::mem::take(request.uri_mut()).into_parts();
-    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(path);
-    match (parts.scheme, parts.authority) {
-        (Some(scheme), Some(authority)) => Ok((scheme, authority)),
-        (_, authority) => Err(TargetError::Url(authority.map_or(String::new(), |a| a.to_string()))),
-    }
-}
-
-/// The `Host` of an address: the port is left out where the scheme implies it.
-pub(crate) fn host_header(uri: &Uri) -> Result<HeaderValue, TargetError> {
-    let implied = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-    let host = uri.host().unwrap_or_default();
-    let value = match uri.port_u16().filter(|port| *port != implied) {
-        Some(port) => HeaderValue::try_from(format!("{host}:{port}")),
-        None => HeaderValue::from_str(host),
-    };
-    value.map_err(|_| TargetError::Url(uri.to_string()))
-}
-
-impl Pool {
-    /// The connection that was used last: the others may go unused long enough to be closed.
-    fn take(&self, host: &Host) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        let unused = idle.by_host.get_mut(host)?;
-        let last = unused.pop();
-        if unused.is_empty() {
-            idle.by_host.remove(host);
-        }
-        last.filter(|last| last.since.elapsed() < IDLE_TIMEOUT).map(|last| last.connection)
     }
 
-    async fn connect(&self, host: &Host) -> Result<Connection, ClientError> {
+    async fn connect(&self, host: &Host) -> Result<Box<Connection>, ClientError> {
         let (scheme, authority) = host.clone();
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
         let uri = uri.map_err(|error| ClientError::Connect(error.into()))?;
         let stream = self.connector.clone().call(uri).await.map_err(ClientError::Connect)?;
-        let (requests, driver) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .handshake(stream)
-            .await
-            .map_err(ClientError::Exchange)?;
-        Ok(Connection { requests, driver: Box::pin(driver), over: false })
+        Ok(Box::new(Connection::new(TokioIo::new(stream))))
     }
 
     fn answer(
         self: &Arc<Self>,
-        host: Host,
-        connection: Connection,
-        response: Response<Incoming>,
+        host: &Host,
+        connection: Box<Connection>,
+        head: Head,
     ) -> Response<AnswerBody> {
-        let pool = Arc::clone(self);
-        response.map(|body| AnswerBody { body, lease: Some(Lease { pool, host, connection }) })
+        let lease = Lease { pool: Arc::clone(self), host: host.clone(), connection };
+        head.response.map(|()| AnswerBody { framing: head.framing, lease: Some(lease) })
     }
 
-    fn put(self: &Arc<Self>, host: Host, connection: Connection) {
+    fn put(self: &Arc<Self>, host: Host, mut connection: Box<Connection>) {
+        connection.rest();
         let mut idle = self.idle.lock();
         let unused = idle.by_host.entry(host).or_default();
         if unused.len() < MAX_IDLE_PER_HOST {
@@ -200,14 +249,14 @@ impl Pool {
     }
 
     /// Takes out what has gone unused for too long or was closed by the other side.
-    fn expired(&self) -> Vec<Connection> {
+    fn expired(&self) -> Vec<Unused> {
         let mut idle = self.idle.lock();
         let mut expired = Vec::new();
         idle.by_host.retain(|_, unused| {
             let old = |unused: &mut Unused| {
                 unused.since.elapsed() >= IDLE_TIMEOUT || !unused.connection.is_usable()
             };
-            expired.extend(unused.extract_if(.., old).map(|unused| unused.connection));
+            expired.extend(unused.extract_if(.., old));
             !unused.is_empty()
         });
         expired
@@ -228,54 +277,11 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         ticks.tick().await;
         let Some(pool) = pool.upgrade() else { break };
-        for connection in pool.expired() {
-            pool.tasks.spawn(timeout(GOODBYE, connection.close()));
+        for unused in pool.expired() {
+            pool.tasks.spawn(timeout(GOODBYE, unused.connection.close()));
         }
         if pool.rests() {
             break;
-        }
-    }
-}
-
-/// One connection.
-struct Connection {
-    requests: http1::SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<Stream, Full<Bytes>>>>,
-    /// Whether the driver has ended.
-    over: bool,
-}
-
-impl Connection {
-    /// Moves what there is to move; whatever ends a connection is told to those who wait for something from it.
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if !self.over {
-            self.over = self.driver.as_mut().poll(context).is_ready();
-        }
-    }
-
-    async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let mut response = pin!(self.requests.try_send_request(request));
-        poll_fn(|context| {
-            self.drive(context);
-            response.as_mut().poll(context)
-        })
-        .await
-    }
-
-    /// Whether another request could go over it.
-    fn is_usable(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.over && self.requests.is_ready()
-    }
-
-    async fn close(self) {
-        let Self { requests, driver, over } = self;
-        drop(requests);
-        if !over && let Err(error) = driver.await {
-            tracing::debug!(%error, "an unused connection broke");
         }
     }
 }
@@ -284,42 +290,50 @@ impl Connection {
 struct Lease {
     pool: Arc<Pool>,
     host: Host,
-    connection: Connection,
+    connection: Box<Connection>,
 }
 
 /// The body of an answer. When it is dropped after its end, its connection can take another request; before, the
 /// connection is closed.
 pub struct AnswerBody {
-    body: Incoming,
+    framing: Framing,
+    /// Nothing once the connection is broken.
     lease: Option<Lease>,
 }
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ExchangeError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(lease) = &mut self.lease {
-            lease.connection.drive(context);
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let Self { framing, lease } = &mut *self;
+        let Some(connected) = lease else { return Poll::Ready(None) };
+        let part = ready!(connected.connection.poll_body(framing, context));
+        if part.is_err() {
+            *lease = None;
         }
-        Pin::new(&mut self.body).poll_frame(context)
+        Poll::Ready(part.transpose().map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.framing == Framing::Length(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.framing {
+            Framing::Length(left) => SizeHint::with_exact(left),
+            Framing::Chunked(_) | Framing::Close => SizeHint::default(),
+        }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        if let Some(Lease { pool, host, mut connection }) = self.lease.take()
+        if self.is_end_stream()
+            && let Some(Lease { pool, host, mut connection }) = self.lease.take()
             && connection.is_usable()
         {
             pool.put(host, connection);
@@ -329,7 +343,7 @@ impl Drop for AnswerBody {
 
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("AnswerBody").field("framing", &self.framing).finish_non_exhaustive()
     }
 }
 

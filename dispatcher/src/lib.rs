@@ -31,7 +31,7 @@ mod tls;
 mod trigger;
 mod worker;
 
-pub use client::{AnswerBody, ClientError, HttpClient};
+pub use client::{AnswerBody, ClientError, ExchangeError, HttpClient, Malformed};
 pub use dispatcher::{ApplyError, Dispatcher, DispatcherConfig, Problem};
 pub use retry::{JITTER, MAX_BACKOFF};
 pub use target::TargetError;

@@ -11,14 +11,14 @@ use broker::store::{Outcome, Stage};
 use broker_event::http as binding;
 use broker_event::{Event, Value};
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, HOST, RETRY_AFTER};
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::{AnswerBody, HttpClient, host_header};
+use crate::client::{AnswerBody, Destination, HttpClient, Message, append};
 use crate::clock;
 use crate::retry::{Class, MAX_WAIT, classify, heeds_retry_after, retry_after};
 use crate::tls::Clients;
@@ -31,18 +31,11 @@ const DRAIN: usize = 64 << 10;
 /// How long an unwanted body is waited for: the verdict is known, only the connection is at stake.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// Room for the headers of an event with a dozen extensions without growing the map.
-const HEADERS: usize = 24;
-
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFER_REPLY: HeaderValue = HeaderValue::from_static("reply");
 const KN_NAMESPACE: HeaderName = HeaderName::from_static("kn-namespace");
-const CE_TTL: HeaderName = HeaderName::from_static("ce-knativebrokerttl");
 /// The `CloudEvents` distributed tracing extension, and the W3C headers of the same names.
-const TRACE: [(&str, HeaderName); 2] = [
-    ("traceparent", HeaderName::from_static("traceparent")),
-    ("tracestate", HeaderName::from_static("tracestate")),
-];
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Why nothing can be sent to an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +71,7 @@ pub(crate) struct Endpoint {
     role: Role,
     format: Format,
     uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    destination: Destination,
     client: HttpClient,
 }
 
@@ -127,14 +120,15 @@ impl Endpoint {
         clients: &mut Clients,
     ) -> Result<Self, TargetError> {
         let (uri, authorization) = split_credentials(&target.url)?;
-        let mut headers = vec![(HOST, host_header(&uri)?)];
+        let mut headers = Vec::new();
         headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
         headers.extend(HeaderValue::from_str(namespace).ok().map(|value| (KN_NAMESPACE, value)));
         if role == Role::Subscriber {
             headers.push((PREFER, PREFER_REPLY));
         }
         let client = clients.trusting(target.ca_certs.as_deref())?;
-        Ok(Self { role, format: format.unwrap_or(Format::Binary), uri, headers, client })
+        let destination = Destination::new(&uri, &headers)?;
+        Ok(Self { role, format: format.unwrap_or(Format::Binary), uri, destination, client })
     }
 
     /// The address without credentials.
@@ -145,7 +139,9 @@ impl Endpoint {
     /// Posts `event` and reads the answer.
     pub(crate) async fn call(&self, event: &Event, limits: Limits) -> Result<Answer, Failure> {
         let deadline = Instant::now() + limits.timeout.min(MAX_WAIT);
-        let response = match timeout_at(deadline, self.client.request(self.request(event))).await {
+        let message = self.message(event);
+        let sent = self.client.send(&self.destination, &message);
+        let response = match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.unanswered(&describe(&error))),
             Err(_) => {
@@ -179,38 +175,21 @@ impl Endpoint {
         Ok(answer)
     }
 
-    fn request(&self, event: &Event) -> Request<Full<Bytes>> {
-        let mut headers = HeaderMap::with_capacity(HEADERS);
-        let body = match (self.format, self.role) {
-            (Format::Binary, role) => {
-                let body = binding::write_binary(event, &mut headers);
-                if role == Role::Subscriber {
-                    headers.remove(CE_TTL); // cheaper than a copy of the attributes without it
+    fn message(&self, event: &Event) -> Message {
+        let left_out = (self.role == Role::Subscriber).then_some(TTL);
+        self.destination.message(|head| {
+            for extension in TRACE {
+                if let Some(Value::String(context)) = event.extension(extension)
+                    && let Ok(context) = HeaderValue::from_str(context)
+                {
+                    append(head, extension, context.as_bytes());
                 }
-                body
             }
-            (Format::Json, Role::DeadLetter) => binding::write_structured(event, &mut headers),
-            (Format::Json, Role::Subscriber) => {
-                let mut event = event.clone();
-                event.remove_extension(TTL);
-                binding::write_structured(&event, &mut headers)
+            match self.format {
+                Format::Binary => binding::write_binary_lines(event, left_out, head),
+                Format::Json => binding::write_structured_lines(event, left_out, head),
             }
-        };
-        for (extension, header) in TRACE {
-            if let Some(Value::String(context)) = event.extension(extension)
-                && let Ok(context) = HeaderValue::from_str(context)
-            {
-                headers.insert(header, context);
-            }
-        }
-        for (name, value) in &self.headers {
-            headers.insert(name, value.clone());
-        }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        request
+        })
     }
 
     fn stage(&self) -> Stage {
@@ -257,7 +236,7 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The headers hold credentials.
+        // The destination holds credentials.
         f.debug_struct("Endpoint")
             .field("uri", &self.uri)
             .field("role", &self.role)

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use broker::store::{AppendError, Store, Topic};
-use broker_event::{Event, http as binding};
+use broker_event::Event;
 use dispatcher::{Clients, HttpClient};
 use futures_util::future::BoxFuture;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
 use sources::{Emit, EmitError, Sink};
 
 use crate::clock;
@@ -69,15 +69,8 @@ impl Mesh {
         event: &Event,
     ) -> Result<(), EmitError> {
         let unavailable = |reason: String| EmitError::Unavailable { reason };
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(url)
-            .body(Full::default())
-            .map_err(|error| EmitError::Refused { reason: error.to_string() })?;
-        let body = binding::write_binary(event, request.headers_mut());
-        *request.body_mut() = Full::new(body);
         let answer = async {
-            let response = client.request(request).await.map_err(|e| unavailable(chain(&e)))?;
+            let response = client.post(url, event).await.map_err(|e| unavailable(chain(&e)))?;
             let (parts, body) = response.into_parts();
             // The answer says nothing a source can use; reading it keeps the connection.
             drop(Limited::new(body, MAX_ANSWER).collect().await);

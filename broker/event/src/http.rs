@@ -15,7 +15,9 @@ mod binary;
 mod text;
 mod write;
 
-pub use write::{write_batch, write_binary, write_structured};
+pub use write::{
+    write_batch, write_binary, write_binary_lines, write_structured, write_structured_lines,
+};
 
 /// How a message carries events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

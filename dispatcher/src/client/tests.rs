@@ -51,8 +51,12 @@ fn client() -> HttpClient {
 }
 
 async fn post(client: &HttpClient, url: &str) -> Response<AnswerBody> {
-    let request = Request::post(url).body(Full::new(Bytes::from_static(b"body"))).unwrap();
-    client.request(request).await.unwrap()
+    post_body(client, url, Bytes::from_static(b"body")).await
+}
+
+async fn post_body(client: &HttpClient, url: &str, body: Bytes) -> Response<AnswerBody> {
+    let to = Destination::new(&url.parse().unwrap(), &[]).unwrap();
+    client.send(&to, &to.message(|_| body)).await.unwrap()
 }
 
 async fn read(response: Response<AnswerBody>) -> Bytes {
@@ -122,8 +126,35 @@ async fn nobody_looks_after_a_pool_that_is_empty_again() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_not_absolute_is_refused() {
-    let request = Request::post("/path").body(Full::default()).unwrap();
-    let error = client().request(request).await.unwrap_err();
-    assert!(matches!(error, ClientError::Target(_)), "{error}");
+async fn an_answer_that_comes_before_the_request_is_written_is_taken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let client = client();
+    let answered = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut start = [0; 16];
+        stream.read_exact(&mut start).await.unwrap();
+        let refusal = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig";
+        stream.write_all(refusal).await.unwrap();
+        stream
+    };
+    // More than the buffers of both sides hold.
+    let body = Bytes::from(vec![b'x'; 64 << 20]);
+    let (response, _stream) = tokio::join!(post_body(&client, &url, body), answered);
+    assert_eq!((response.status().as_u16(), read(response).await), (413, "big".into()));
+    assert!(client.0.idle.lock().by_host.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error() {
+    let unended = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc";
+    let (url, _requests) = server(unended, Then::Close).await;
+    let error = post(&client(), &url).await.into_body().collect().await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Closed), "{error}");
+}
+
+#[test]
+fn an_address_that_is_not_absolute_is_refused() {
+    let error = Destination::new(&Uri::from_static("/path"), &[]).err().unwrap();
+    assert_eq!(error, TargetError::Url("/path".to_owned()));
 }

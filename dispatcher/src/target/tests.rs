@@ -1,3 +1,5 @@
+use broker_event::EventBuilder;
+use http::header::HOST;
 use proptest::prelude::proptest;
 
 use super::*;
@@ -13,9 +15,12 @@ fn endpoint(url: &str) -> Result<Endpoint, TargetError> {
     )
 }
 
+/// A header of every request.
 fn header(endpoint: &Endpoint, name: &HeaderName) -> Option<String> {
-    let found = endpoint.headers.iter().find(|(have, _)| have == name);
-    found.map(|(_, value)| value.to_str().unwrap().to_owned())
+    let event = EventBuilder::new("1", "/s", "t").build().unwrap();
+    let head = String::from_utf8(endpoint.message(&event).head).unwrap();
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(have, _)| name == have).map(|(_, value)| value.to_owned())
 }
 
 #[test]

@@ -53,10 +53,29 @@ fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
 
 /// The header value of an attribute's text; shares its bytes when nothing needs encoding.
 pub(super) fn encode(text: &ByteString) -> HeaderValue {
-    let needs_encoding = |byte: u8| !(0x21..=0x7e).contains(&byte) || byte == b'"' || byte == b'%';
-    if text.bytes().any(needs_encoding) {
+    if needs_encoding(text) {
         let encoded = utf8_percent_encode(text, ENCODED).to_string();
         return HeaderValue::try_from(encoded).expect("percent-encoded text is visible ASCII");
     }
     HeaderValue::from_maybe_shared(text.as_bytes().clone()).expect("visible ASCII was checked")
+}
+
+/// Appends what [`encode`] makes of an attribute's text.
+pub(super) fn append_encoded(text: &str, out: &mut Vec<u8>) {
+    if needs_encoding(text) {
+        for part in utf8_percent_encode(text, ENCODED) {
+            out.extend_from_slice(part.as_bytes());
+        }
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn needs_encoding(text: &str) -> bool {
+    text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'"' || byte == b'%')
+}
+
+/// Whether text can stand in a header as it is (RFC 9110, 5.5).
+pub(super) fn is_header_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }

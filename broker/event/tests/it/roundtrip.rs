@@ -75,6 +75,17 @@ fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     (name, value)
 }
 
+/// The headers of lines, each with its end.
+fn parse(lines: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let lines = std::str::from_utf8(lines).unwrap();
+    for line in lines.split_terminator("\r\n") {
+        let (name, value) = line.split_once(": ").unwrap();
+        headers.append(HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+    }
+    headers
+}
+
 proptest! {
     #[test]
     fn a_record_is_read_back(event in event()) {
@@ -93,6 +104,27 @@ proptest! {
             _ => in_json(event),
         };
         prop_assert_eq!(received.events, [expected]);
+    }
+
+    #[test]
+    fn the_lines_of_a_message_are_its_headers(event in event(), some in any::<proptest::sample::Index>()) {
+        let mut headers = HeaderMap::new();
+        let body = binding::write_binary(&event, &mut headers);
+        let mut lines = Vec::new();
+        prop_assert_eq!(binding::write_binary_lines(&event, None, &mut lines), body);
+        prop_assert_eq!(parse(&lines), headers);
+
+        let names: Vec<_> = event.extensions().map(|(name, _)| name.to_owned()).collect();
+        if !names.is_empty() {
+            let left_out = some.get(&names);
+            let mut without = event.clone();
+            without.remove_extension(left_out);
+            let mut headers = HeaderMap::new();
+            let body = binding::write_binary(&without, &mut headers);
+            let mut lines = Vec::new();
+            prop_assert_eq!(binding::write_binary_lines(&event, Some(left_out), &mut lines), body);
+            prop_assert_eq!(parse(&lines), headers);
+        }
     }
 
     #[test]
