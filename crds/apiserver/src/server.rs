@@ -27,6 +27,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use crds::custom_resource_definition;
 use crds::resource::{Resource, Version};
 use http::{HeaderMap, Method, Request, header};
 use jiff::Timestamp;
@@ -113,6 +114,7 @@ pub struct ApiServer {
     limits: Limits,
     watches: Arc<Semaphore>,
     seeded: OnceCell<()>,
+    defined: OnceCell<()>,
     /// Made when first asked for: `explain` and writes need them, an idle mesh does not.
     schemas: Mutex<HashMap<SchemaKey, Arc<Value>>>,
     stopping: CancellationToken,
@@ -147,6 +149,7 @@ impl ApiServer {
             watches: Arc::new(Semaphore::new(config.limits.watches)),
             limits: config.limits,
             seeded: OnceCell::new(),
+            defined: OnceCell::new(),
             schemas: Mutex::new(HashMap::new()),
             stopping: CancellationToken::new(),
         })
@@ -239,6 +242,9 @@ impl ApiServer {
         request: Request<Body>,
     ) -> Result<Response, Refusal> {
         self.seed().await?;
+        if target.resource.kind == custom_resource_definition::KIND {
+            self.define().await?;
+        }
         let query = Query::parse(request.uri(), request.method())?;
         let verb = Verb::of(request.method(), &target, query.watch)?;
         let (parts, body) = request.into_parts();

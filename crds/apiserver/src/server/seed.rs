@@ -1,6 +1,8 @@
-//! What is there from the start: a few namespaces, the defaults for Brokers, and the definitions of the kinds.
+//! What is there without anybody having made it: a few namespaces, the defaults for Brokers, and, once somebody asks for
+//! them, the definitions of the kinds.
 
 use crds::broker_defaults;
+use crds::custom_resource_definition;
 use crds::resource::{self, Resource};
 use serde_json::{Value, json};
 
@@ -27,6 +29,18 @@ impl ApiServer {
         self.seeded.get_or_try_init(|| Box::pin(self.sow())).await.copied()
     }
 
+    /// Shows the definitions of the kinds, as this program has them; waits for whoever is at it. They are made when somebody
+    /// first asks: the mesh never does, and to make their schemas would cost it a twentieth of its memory.
+    pub(crate) async fn define(&self) -> Result<(), Refusal> {
+        let all = async {
+            for resource in self.store.catalog().iter().filter(|resource| resource.is_custom()) {
+                self.define_kind(resource).await?;
+            }
+            Ok(())
+        };
+        self.defined.get_or_try_init(|| Box::pin(all)).await.copied()
+    }
+
     async fn sow(&self) -> Result<(), Refusal> {
         let namespaces = self.kind("", crds::namespace::KIND)?;
         let marker = Key {
@@ -39,9 +53,6 @@ impl ApiServer {
         if first_start {
             self.plant(namespaces, named("", broker_defaults::NAMESPACE)).await?;
             self.plant(self.kind("", crds::config_map::KIND)?, shipped_defaults()).await?;
-        }
-        for resource in self.store.catalog().iter().filter(|resource| resource.is_custom()) {
-            self.define(resource).await?;
         }
         for name in ALWAYS.iter().rev() {
             self.plant(namespaces, named("", name)).await?;
@@ -71,9 +82,8 @@ impl ApiServer {
         }
     }
 
-    /// Shows the definition of a kind, as this program has it.
-    async fn define(&self, defined: &Resource) -> Result<(), Refusal> {
-        let resource = self.kind("apiextensions.k8s.io", "CustomResourceDefinition")?;
+    async fn define_kind(&self, defined: &Resource) -> Result<(), Refusal> {
+        let resource = self.kind("apiextensions.k8s.io", custom_resource_definition::KIND)?;
         let mut object = resource::definition(defined);
         let key = Key { resource, namespace: String::new(), name: defined.full_name() };
         let Some(record) = self.store.get(&key) else {
