@@ -18,8 +18,9 @@ port ${ports[0]}
 dir "$home/data"
 appendonly yes
 appendfsync always
-# The log of all writes is enough; snapshots would be taken by a second process.
+# The log of all writes is enough; snapshots, and shorter logs, would be written by a second process that takes a processor.
 save ""
+auto-aof-rewrite-percentage 0
 requirepass $password
 user $user on >$user_password ~* &* +@all -@admin
 END_OF_FILE

@@ -90,10 +90,10 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
             "apply" => control::triggers(bench).await,
             "kubectl" => control::kubectl(bench).await,
             "watchers" => control::watchers(bench).await,
-            "kafka" => sources::queue::<Kafka>(bench, 400_000).await,
+            "kafka" => sources::queue::<Kafka>(bench, 200_000).await,
             "nats" => sources::queue::<Nats>(bench, 100_000).await,
-            "rabbitmq" => sources::queue::<RabbitMq>(bench, 200_000).await,
-            "redis" => sources::queue::<Redis>(bench, 400_000).await,
+            "rabbitmq" => sources::queue::<RabbitMq>(bench, 50_000).await,
+            "redis" => sources::queue::<Redis>(bench, 150_000).await,
             "webhook" => sources::webhook(bench).await,
             "source-kills" => sources::kills(bench).await,
             "sources" => sources::idle(bench).await,
@@ -102,6 +102,25 @@ pub(crate) async fn run(bench: &Bench, only: &[String]) -> anyhow::Result<Vec<Fi
         figures.extend(found.with_context(|| format!("scenario {name}"))?);
     }
     Ok(figures)
+}
+
+/// The middle ratio of several turns, because the speed of a shared machine changes from minute to minute.
+struct Ratio {
+    middle: f64,
+    bare: f64,
+    detail: String,
+}
+
+impl Ratio {
+    /// Of rates and the baselines beside them, in requests a second.
+    fn of(mut turns: Vec<(f64, f64)>) -> Self {
+        turns.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
+        let (rate, bare) = turns.get(turns.len() / 2).copied().unwrap_or_default();
+        let ratios: Vec<String> =
+            turns.iter().map(|(rate, bare)| format!("{:.2}", rate / bare)).collect();
+        let detail = format!("{rate:.0} of {bare:.0} requests/s; all turns {}", ratios.join(", "));
+        Self { middle: rate / bare, bare, detail }
+    }
 }
 
 /// A load of the named shape on `address`.

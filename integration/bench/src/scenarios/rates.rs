@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::control::until_ready;
-use super::{Baseline, SIZE, account, delivering, drained, load, with_oracle};
+use super::{Baseline, Ratio, SIZE, account, delivering, drained, load, with_oracle};
 use crate::Bench;
 use crate::load::{Ids, Pace, Until};
 use crate::mesh::{Mesh, Trigger, yaml};
@@ -39,37 +39,16 @@ pub(super) async fn rates(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         turns.push(Turn { bare: [last, middle, after], ingest, end_to_end });
         (verdict, last) = (verdict + found, after);
     }
-    let ingest = Ratio::of(&turns, |turn| (turn.ingest, turn.bare[0], turn.bare[1]));
-    let whole = Ratio::of(&turns, |turn| (turn.end_to_end, turn.bare[1], turn.bare[2]));
+    let ingest = turns.iter().map(|turn| (turn.ingest, f64::midpoint(turn.bare[0], turn.bare[1])));
+    let ingest = Ratio::of(ingest.collect());
+    let whole =
+        turns.iter().map(|turn| (turn.end_to_end, f64::midpoint(turn.bare[1], turn.bare[2])));
+    let whole = Ratio::of(whole.collect());
     Ok(vec![
         Figure::context("bare baseline", ingest.bare, "requests/s", String::new()),
         Figure::at_least("durable ingest", ingest.middle, 0.5, "x bare", ingest.detail),
         Figure::at_least("end to end", whole.middle, 0.25, "x bare", whole.detail).with(verdict),
     ])
-}
-
-/// The middle ratio of several turns.
-struct Ratio {
-    middle: f64,
-    bare: f64,
-    detail: String,
-}
-
-impl Ratio {
-    /// `of` picks the rate, and the baseline before and after it.
-    fn of(turns: &[Turn], of: impl Fn(&Turn) -> (f64, f64, f64)) -> Self {
-        let mut all: Vec<(f64, f64, f64)> = turns
-            .iter()
-            .map(of)
-            .map(|(rate, before, after)| (rate, f64::midpoint(before, after)))
-            .map(|(rate, bare)| (rate / bare, rate, bare))
-            .collect();
-        all.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (middle, rate, bare) = all.get(all.len() / 2).copied().unwrap_or_default();
-        let ratios: Vec<String> = all.iter().map(|(ratio, ..)| format!("{ratio:.2}")).collect();
-        let detail = format!("{rate:.0} of {bare:.0} requests/s; all turns {}", ratios.join(", "));
-        Self { middle, bare, detail }
-    }
 }
 
 async fn ingest(bench: &Bench, span: Duration) -> anyhow::Result<f64> {

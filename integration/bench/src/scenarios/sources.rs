@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::control::ready;
-use super::{Baseline, account, drained, everything, load, megabytes, with_oracle};
+use super::{Baseline, Ratio, account, drained, everything, load, megabytes, with_oracle};
 use crate::Bench;
 use crate::api::Api;
 use crate::bare::{self, Role};
 use crate::load::{Ids, Load, Pace, Until, What};
 use crate::mesh::{Mesh, until, yaml};
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Verdict};
 use crate::peers::kafka::Kafka;
 use crate::peers::nats::Nats;
 use crate::peers::rabbitmq::RabbitMq;
@@ -29,34 +29,59 @@ const HOOK_SIZE: usize = 10 << 10;
 /// How long a source may take from its manifest to its first message: some systems let nobody into a group before a while.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Turns, of which the middle one counts.
+const TURNS: usize = 3;
+
 /// From the first message to the last, once read by a bare client and once delivered by the mesh, which is held to no more
 /// than to accepting messages of that size over HTTP: some clients read faster than anybody can post.
 pub(super) async fn queue<P: Peer>(bench: &Bench, full: u64) -> anyhow::Result<Vec<Figure>> {
-    let most = Baseline::start().await?.seen(SIZE, Pace::Closed, bench.span() / 2).await?.rate;
+    let (span, count) = (bench.span() / 4, bench.count(full));
+    let posted = async || -> anyhow::Result<f64> {
+        Ok(Baseline::start().await?.seen(SIZE, Pace::Closed, span).await?.rate)
+    };
     let peer = P::start(Services::new()?).await?;
-    let count = bench.count(full);
-    peer.place("bare").await?;
-    peer.fill("bare", 0..count, SIZE).await?;
-    let first = Mutex::new(None);
-    peer.drain("bare", count, || *first.lock().expect("one thread") = Some(Instant::now())).await?;
-    let began = first.into_inner().expect("one thread").unwrap_or_else(Instant::now);
-    let bare = rate(count, began.elapsed());
+    let (mut turns, mut clients, mut verdict) = (Vec::new(), Vec::new(), Verdict::default());
+    let mut before = posted().await?;
+    for turn in 0..TURNS {
+        let client = read(&peer, &format!("bare{turn}"), count).await?;
+        let (delivered, found) = delivered(bench, &peer, &format!("mesh{turn}"), count).await?;
+        let after = posted().await?;
+        turns.push((delivered, client.min(f64::midpoint(before, after))));
+        clients.push(format!("{client:.0}"));
+        (before, verdict) = (after, verdict + found);
+    }
+    let Ratio { middle, detail, .. } = Ratio::of(turns);
+    let detail = format!("{detail}; a bare client reads {}", clients.join(", "));
+    let name = format!("{} to subscriber", P::NAME);
+    let figure = Figure::at_least(&name, middle, 0.5, "x bare client", detail);
+    Ok(vec![figure.with(verdict)])
+}
 
+/// Messages a second that a bare client reads.
+async fn read<P: Peer>(peer: &P, place: &str, count: u64) -> anyhow::Result<f64> {
+    peer.place(place).await?;
+    peer.fill(place, 0..count, SIZE).await?;
+    let first = Mutex::new(None);
+    peer.drain(place, count, || *first.lock().expect("one thread") = Some(Instant::now())).await?;
+    let began = first.into_inner().expect("one thread").unwrap_or_else(Instant::now);
+    Ok(rate(count, began.elapsed()))
+}
+
+/// Messages a second that the mesh delivers.
+async fn delivered<P: Peer>(
+    bench: &Bench,
+    peer: &P,
+    place: &str,
+    count: u64,
+) -> anyhow::Result<(f64, Verdict)> {
     let (ids, oracle) = accepted(count);
-    peer.place("mesh").await?;
-    peer.fill("mesh", 0..count, SIZE).await?;
-    let (mesh, _subscriber) = reading(bench, &peer, "mesh", (&ids, &oracle)).await?;
+    peer.place(place).await?;
+    peer.fill(place, 0..count, SIZE).await?;
+    let (_mesh, _subscriber) = reading(bench, peer, place, (&ids, &oracle)).await?;
     until("the first message", PATIENCE, || oracle.arrived() > 0).await?;
     let (began, before) = (Instant::now(), oracle.arrived());
     drained(&oracle, |_| true).await?;
-    let delivered = rate(count - before, began.elapsed());
-    drop(mesh);
-    let detail = format!(
-        "{delivered:.0} delivered/s, {bare:.0} read/s by a bare client, {most:.0} requests/s of the bare server"
-    );
-    let name = format!("{} to subscriber", P::NAME);
-    let figure = Figure::at_least(&name, delivered / bare.min(most), 0.5, "x bare client", detail);
-    Ok(vec![figure.with(oracle.verdict(|_| true))])
+    Ok((rate(count - before, began.elapsed()), oracle.verdict(|_| true)))
 }
 
 /// Resident memory with a source of each kind that waits for something to happen.
@@ -221,17 +246,14 @@ pub(super) async fn webhook(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let plain = Load { size: HOOK_SIZE, what: What::SignedEvents(SECRET), ..shape };
     let path = "/sources/default/hook".to_owned();
     let signed = Load { path, what: What::Hooks(SECRET), ..plain.clone() };
-    let mut ratios = Vec::new();
-    for _ in 0..3 {
+    let mut turns = Vec::new();
+    for _ in 0..TURNS {
         let before = plain.run(&ids, &oracle).await?.rate;
         let hook = signed.run(&ids, &oracle).await?.rate;
         let after = plain.run(&ids, &oracle).await?.rate;
-        ratios.push((hook / f64::midpoint(before, after), hook));
+        turns.push((hook, f64::midpoint(before, after)));
     }
-    ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (middle, hook) = ratios.get(1).copied().unwrap_or_default();
-    let all: Vec<String> = ratios.iter().map(|(ratio, _)| format!("{ratio:.2}")).collect();
-    let detail = format!("{hook:.0} deliveries/s of 10 KiB; all turns {}", all.join(", "));
+    let Ratio { middle, detail, .. } = Ratio::of(turns);
     Ok(vec![Figure::at_least("GitHub web hook, signed", middle, 0.8, "x plain ingest", detail)])
 }
 
