@@ -29,6 +29,8 @@ use crate::given::{Given, Need};
 use crate::source::{About, Context, Source, SourceError};
 
 #[cfg(feature = "kafka")]
+pub(crate) mod client;
+#[cfg(feature = "kafka")]
 mod group;
 mod start;
 

@@ -139,7 +139,7 @@ async fn begin(plan: &Plan, ctx: &Context, remembered: &mut Remembered) -> Resul
     options.set("statistics.interval.ms", "0");
     let call = move |begun: oneshot::Sender<Result<(), NotBegun>>| {
         let callbacks = Callbacks::new(Ledger::new(0), Arc::clone(&wish.mark));
-        let client = match client::client(&options, callbacks) {
+        let client = match client::make(&options, callbacks) {
             Ok(client) => client,
             Err(trouble) => return drop(begun.send(Err(NotBegun::Trouble(trouble)))),
         };
@@ -293,7 +293,7 @@ impl Consumer {
         let (options, topics) = (plan.options.clone(), Arc::clone(&plan.topics));
         let (mapper, mark) = (Arc::clone(&plan.mapper), Arc::clone(&plan.wish.mark));
         let (there, stop) = (Arc::clone(&ledger), stop.clone());
-        let call = move |ended: oneshot::Sender<Result<(), Trouble>>| match client::client(
+        let call = move |ended: oneshot::Sender<Result<(), Trouble>>| match client::make(
             &options,
             Callbacks::new(Arc::clone(&there), mark),
         ) {

@@ -1,4 +1,4 @@
-//! The client: its options, what it says, and what its errors mean.
+//! The client of a consumer: its options, what it says, and what its errors mean.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::ledger::Ledger;
 use super::progress::Position;
 use crate::given::{Given, NotGiven};
+use crate::kafka::client::{self, Identity, Login, Unmade};
 use crate::kafka::{
     KafkaSource, SASL_PASSWORD, SASL_TYPE, SASL_USER, TLS_CA_CERT, TLS_CERT, TLS_KEY,
 };
@@ -99,12 +100,9 @@ pub(super) fn options(
     about: &About,
     given: &Given,
 ) -> Result<ClientConfig, SourceError> {
-    let mut options = ClientConfig::new();
-    let servers: Vec<&str> = spec.servers().collect();
+    let mut options = client::options(spec.servers(), about);
     let queued = share(FETCH_AHEAD, spec);
     for (option, value) in [
-        ("bootstrap.servers", servers.join(",")),
-        ("client.id", format!("weft-{}-{}", about.namespace, about.name)),
         ("group.id", group(spec, about)),
         ("queued.max.messages.kbytes", (queued >> 10).to_string()),
         ("fetch.max.bytes", queued.to_string()),
@@ -131,23 +129,14 @@ pub(super) fn options(
         // With a small queue the usual second between two fetches would be the throughput.
         ("queued.min.messages", "4096"),
         ("fetch.queue.backoff.ms", "10"),
-        // A server that is back is noticed before users do.
-        ("reconnect.backoff.max.ms", "2000"),
-        ("socket.connection.setup.timeout.ms", "10000"),
         ("socket.timeout.ms", "20000"),
-        ("socket.keepalive.enable", "true"),
         // Partitions that are added are found so soon.
         ("topic.metadata.refresh.interval.ms", "60000"),
         ("statistics.interval.ms", "5000"),
         ("check.crcs", "true"),
-        ("allow.auto.create.topics", "false"),
-        ("log.connection.close", "false"),
-        ("enable.metrics.push", "false"),
     ] {
         options.set(option, value);
     }
-    // What the client would tell beyond that is of use to its developers.
-    options.set_log_level(RDKafkaLogLevel::Warning);
     protect(&mut options, spec, given)?;
     Ok(options)
 }
@@ -179,24 +168,14 @@ fn protect(
         if sasl.token_provider.as_ref().is_some_and(|value| value.selector().is_some()) {
             return Err(no_tokens("net.sasl.tokenProvider"));
         }
-        options.set("sasl.mechanism", mechanism(given)?);
-        options.set("sasl.username", given.c_text(SASL_USER)?);
-        options.set("sasl.password", given.c_text(SASL_PASSWORD)?);
+        let login = Login { user: SASL_USER, password: SASL_PASSWORD };
+        client::log_in(options, mechanism(given)?, &login, given)?;
     }
     if let Some(tls) = spec.tls() {
-        match &tls.ca_cert {
-            Some(value) if value.selector().is_some() && given.get(TLS_CA_CERT).is_some() => {
-                options.set("ssl.ca.pem", given.c_text(TLS_CA_CERT)?);
-            }
-            // The library brings its own OpenSSL, which does not know where this system keeps its certificates.
-            _ => {
-                options.set("ssl.ca.location", "probe");
-            }
-        }
-        if given.get(TLS_CERT).is_some() || given.get(TLS_KEY).is_some() {
-            options.set("ssl.certificate.pem", given.c_text(TLS_CERT)?);
-            options.set("ssl.key.pem", given.c_text(TLS_KEY)?);
-        }
+        let named = tls.ca_cert.as_ref().is_some_and(|value| value.selector().is_some());
+        let authorities = (named && given.get(TLS_CA_CERT).is_some()).then_some(TLS_CA_CERT);
+        client::trust(options, authorities, given)?;
+        client::show(options, &Identity { certificate: TLS_CERT, key: TLS_KEY }, given)?;
     }
     Ok(())
 }
@@ -204,14 +183,12 @@ fn protect(
 fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
     let Some(named) = given.get(SASL_TYPE) else { return Ok("PLAIN") };
     match named.expose().trim() {
-        "" | "PLAIN" => Ok("PLAIN"),
-        "SCRAM-SHA-256" => Ok("SCRAM-SHA-256"),
-        "SCRAM-SHA-512" => Ok("SCRAM-SHA-512"),
+        "" => Ok("PLAIN"),
         "OAUTHBEARER" => Err(no_tokens(SASL_TYPE)),
-        _ => {
+        name => client::mechanism(name).ok_or_else(|| {
             let why = "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512";
-            Err(NotGiven { field: SASL_TYPE, why }.into())
-        }
+            NotGiven { field: SASL_TYPE, why }.into()
+        }),
     }
 }
 
@@ -221,18 +198,11 @@ fn no_tokens(field: &str) -> SourceError {
     ))
 }
 
-/// Makes a client. The library's own words for what is wrong quote the options, which hold secrets; only the name of the
-/// option passes.
-pub(super) fn client(options: &ClientConfig, callbacks: Callbacks) -> Result<Client, Trouble> {
-    options.create_with_context(callbacks).map_err(|error| match error {
-        KafkaError::ClientConfig(_, _, option, _) => {
-            Trouble::Config(format!("Kafka's client refuses the option {option}"))
-        }
-        // What is wrong with certificates and keys, in OpenSSL's words.
-        KafkaError::ClientCreation(why) if why.contains("ssl.") => {
-            Trouble::Config(format!("net.tls: {}", quote(&why)))
-        }
-        other => Trouble::Unavailable(quote(&other.to_string())),
+/// Makes a client.
+pub(super) fn make(options: &ClientConfig, callbacks: Callbacks) -> Result<Client, Trouble> {
+    options.create_with_context(callbacks).map_err(|error| match client::unmade(error, "net.tls") {
+        Unmade::Config(what) => Trouble::Config(what),
+        Unmade::Unavailable(what) => Trouble::Unavailable(what),
     })
 }
 
@@ -270,14 +240,7 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let line = quote(line);
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::warn!(facility, "Kafka's client: {line}"),
-            _ => tracing::debug!(facility, "Kafka's client: {line}"),
-        }
+        client::log(level, facility, line);
     }
 
     fn stats(&self, _: Statistics) {}

@@ -258,7 +258,7 @@ fn a_partition_that_was_taken_away_while_it_was_stopped_is_read_when_it_comes_ba
     let spec = spec(&cluster.bootstrap_servers(), "t", &json!({}));
     let options = client::options(&spec, &World::new().about, &Given::default()).unwrap();
     let callbacks = Callbacks::new(Ledger::new(1 << 20), "".into());
-    let consumer = client::client(&options, callbacks).unwrap();
+    let consumer = client::make(&options, callbacks).unwrap();
     consumer.subscribe(&["t"]).unwrap();
     let until = Instant::now() + LONGEST;
     let next = || loop {

@@ -82,7 +82,7 @@ fn what_openssl_refuses_is_told_without_the_key() {
     let pairs = [(TLS_CERT, "no certificate"), (TLS_KEY, "the-secret-key")];
     let options = options(&spec(net), &about(), &given(&pairs)).unwrap();
     let callbacks = Callbacks::new(Ledger::new(0), "".into());
-    let Err(Trouble::Config(why)) = client(&options, callbacks) else {
+    let Err(Trouble::Config(why)) = make(&options, callbacks) else {
         panic!("such a certificate was accepted");
     };
     assert!(why.starts_with("net.tls: ssl."), "{why}");

@@ -1,4 +1,4 @@
-//! The client: its options, what it tells, and what its errors mean.
+//! The client of a producer: its options, what it tells, and what its errors mean.
 
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
 use crate::given::{Given, NotGiven};
+use crate::kafka::client::{self, Identity, Login, Unmade};
 use crate::quote::quote;
 use crate::sinks::kafka::{
     CA_CERT, KafkaSink, MECHANISM, PASSWORD, PROTOCOL, USER, USER_CERT, USER_KEY, USER_SKIP,
@@ -106,14 +107,7 @@ impl Told {
 
 impl ClientContext for Callbacks {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let line = quote(line);
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::warn!(facility, "Kafka's client: {line}"),
-            _ => tracing::debug!(facility, "Kafka's client: {line}"),
-        }
+        client::log(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -145,10 +139,7 @@ pub(super) fn options(
     about: &About,
     given: &Given,
 ) -> Result<ClientConfig, SourceError> {
-    let mut options = ClientConfig::new();
-    let servers: Vec<&str> = spec.servers().collect();
-    options.set("bootstrap.servers", servers.join(","));
-    options.set("client.id", format!("weft-{}-{}", about.namespace, about.name));
+    let mut options = client::options(spec.servers(), about);
     options.set("batch.size", BATCH.to_string());
     for (option, value) in [
         ("acks", "all"),
@@ -164,18 +155,9 @@ pub(super) fn options(
         ("message.max.bytes", "1000000000"),
         ("queue.buffering.max.kbytes", "2097151"),
         ("queue.buffering.max.messages", "1000000"),
-        // A server that is back is noticed before users do.
-        ("reconnect.backoff.max.ms", "2000"),
-        ("socket.connection.setup.timeout.ms", "10000"),
-        ("socket.keepalive.enable", "true"),
-        ("allow.auto.create.topics", "false"),
-        ("log.connection.close", "false"),
-        ("enable.metrics.push", "false"),
     ] {
         options.set(option, value);
     }
-    // What the client would tell beyond that is of use to its developers.
-    options.set_log_level(RDKafkaLogLevel::Warning);
     protect(&mut options, given)?;
     Ok(options)
 }
@@ -195,52 +177,35 @@ fn protect(options: &mut ClientConfig, given: &Given) -> Result<(), SourceError>
     };
     options.set("security.protocol", protocol);
     if logs_in {
-        options.set("sasl.mechanism", mechanism(given)?);
-        options.set("sasl.username", given.c_text(USER)?);
-        options.set("sasl.password", given.c_text(PASSWORD)?);
+        let login = Login { user: USER, password: PASSWORD };
+        client::log_in(options, mechanism(given)?, &login, given)?;
     }
     if encrypts {
-        if given.get(CA_CERT).is_some() {
-            options.set("ssl.ca.pem", given.c_text(CA_CERT)?);
-        } else {
-            // The library brings its own OpenSSL, which does not know where this system keeps its certificates.
-            options.set("ssl.ca.location", "probe");
-        }
-        let skip = given.get(USER_SKIP).is_some_and(|text| text.expose().trim() == "true");
-        let shown = given.get(USER_CERT).is_some() || given.get(USER_KEY).is_some();
-        if shown && !skip {
-            options.set("ssl.certificate.pem", given.c_text(USER_CERT)?);
-            options.set("ssl.key.pem", given.c_text(USER_KEY)?);
+        client::trust(options, given.get(CA_CERT).is_some().then_some(CA_CERT), given)?;
+        if given.get(USER_SKIP).is_none_or(|text| text.expose().trim() != "true") {
+            client::show(options, &Identity { certificate: USER_CERT, key: USER_KEY }, given)?;
         }
     }
     Ok(())
 }
 
 fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
-    let why = match given.require(MECHANISM)?.expose().trim() {
-        "PLAIN" => return Ok("PLAIN"),
-        "SCRAM-SHA-256" => return Ok("SCRAM-SHA-256"),
-        "SCRAM-SHA-512" => return Ok("SCRAM-SHA-512"),
-        "OAUTHBEARER" => {
+    let name = given.require(MECHANISM)?.expose().trim();
+    client::mechanism(name).ok_or_else(|| {
+        let why = if name == "OAUTHBEARER" {
             "OAUTHBEARER is not supported; log in with SCRAM or PLAIN, or show a certificate"
-        }
-        _ => "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512",
-    };
-    Err(NotGiven { field: MECHANISM, why }.into())
+        } else {
+            "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
+        };
+        NotGiven { field: MECHANISM, why }.into()
+    })
 }
 
-/// Why no client can be made of the options. The library's own words quote them, and they hold secrets; only the name of the
-/// option passes.
+/// Why there is no producer.
 pub(super) fn unmade(error: KafkaError) -> SourceError {
-    match error {
-        KafkaError::ClientConfig(_, _, option, _) => {
-            SourceError::Config(format!("Kafka's client refuses the option {option}"))
-        }
-        // What is wrong with certificates and keys, in OpenSSL's words.
-        KafkaError::ClientCreation(why) if why.contains("ssl.") => {
-            SourceError::Config(format!("auth.secret.ref: {}", quote(&why)))
-        }
-        other => SourceError::unavailable("make a client for Kafka", quote(&other.to_string())),
+    match client::unmade(error, "auth.secret.ref") {
+        Unmade::Config(what) => SourceError::Config(what),
+        Unmade::Unavailable(what) => SourceError::unavailable("make a client for Kafka", what),
     }
 }
 
