@@ -165,7 +165,7 @@ impl fmt::Debug for HttpClient {
 }
 
 /// The `Host` of an address: the port is left out where the scheme implies it.
-pub(crate) fn host_header(uri: &Uri) -> Result<HeaderValue, TargetError> {
+fn host_header(uri: &Uri) -> Result<HeaderValue, TargetError> {
     let implied = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     let host = uri.host().unwrap_or_default();
     let value = match uri.port_u16().filter(|port| *port != implied) {
@@ -332,9 +332,10 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
+        // Whether the other side closes it is looked at when it is wanted again.
         if self.is_end_stream()
-            && let Some(Lease { pool, host, mut connection }) = self.lease.take()
-            && connection.is_usable()
+            && let Some(Lease { pool, host, connection }) = self.lease.take()
+            && connection.is_done()
         {
             pool.put(host, connection);
         }

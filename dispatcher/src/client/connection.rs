@@ -157,10 +157,15 @@ impl Connection {
         pin!(self.stream.read_buf(&mut self.read)).poll(context)
     }
 
+    /// Whether the exchange is over, and another may follow.
+    pub(super) fn is_done(&self) -> bool {
+        self.keep && self.read.is_empty()
+    }
+
     /// Whether another request could go over it: neither closed nor anything there that nobody asked for.
     pub(super) fn is_usable(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        self.keep && self.read.is_empty() && self.poll_read(&mut context, 1).is_pending()
+        self.is_done() && self.poll_read(&mut context, 1).is_pending()
     }
 
     /// Gives back what a long answer took.

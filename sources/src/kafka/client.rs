@@ -49,6 +49,9 @@ pub(crate) fn options<'a>(servers: impl Iterator<Item = &'a str>, about: &About)
     options
 }
 
+/// Why a mechanism cannot be used.
+pub(crate) const NO_MECHANISM: &str = "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512";
+
 /// The mechanism of that name, if clients can log in with it.
 pub(crate) fn mechanism(name: &str) -> Option<&'static str> {
     ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().find(|known| *known == name)

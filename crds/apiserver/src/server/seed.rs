@@ -155,9 +155,31 @@ fn establish(definition: &mut Value, since: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crds::broker_defaults::BrokerDefaults;
+    use crds::resource::Catalog;
 
     use super::*;
+    use crate::server::{Checks, Config, Limits};
+    use crate::store::{Options, Store};
+
+    #[tokio::test]
+    async fn definitions_are_made_when_somebody_asks_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.redb");
+        let store = Store::open(&path, Catalog::BUILTIN, Options::default()).unwrap();
+        let checks = Checks { cesql: Box::new(|_| Ok(())) };
+        let (git_version, limits) = (String::new(), Limits::default());
+        let config = Config { token: None, git_version, checks, limits };
+        let server = ApiServer::new(Arc::clone(&store), config);
+        let kind = server.kind("apiextensions.k8s.io", custom_resource_definition::KIND).unwrap();
+        let made = || store.list(kind, None, None, 0).records.len();
+        server.seed().await.unwrap();
+        assert_eq!(made(), 0);
+        server.define().await.unwrap();
+        assert_eq!(made(), Catalog::BUILTIN.iter().filter(|kind| kind.is_custom()).count());
+    }
 
     #[test]
     fn what_is_shipped_is_what_is_built_in() {

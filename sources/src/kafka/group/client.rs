@@ -185,10 +185,8 @@ fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
     match named.expose().trim() {
         "" => Ok("PLAIN"),
         "OAUTHBEARER" => Err(no_tokens(SASL_TYPE)),
-        name => client::mechanism(name).ok_or_else(|| {
-            let why = "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512";
-            NotGiven { field: SASL_TYPE, why }.into()
-        }),
+        name => client::mechanism(name)
+            .ok_or(NotGiven { field: SASL_TYPE, why: client::NO_MECHANISM }.into()),
     }
 }
 

@@ -195,7 +195,7 @@ fn mechanism(given: &Given) -> Result<&'static str, SourceError> {
         let why = if name == "OAUTHBEARER" {
             "OAUTHBEARER is not supported; log in with SCRAM or PLAIN, or show a certificate"
         } else {
-            "it is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
+            client::NO_MECHANISM
         };
         NotGiven { field: MECHANISM, why }.into()
     })
