@@ -1,7 +1,7 @@
 //! NATS: the messages of a JetStream stream, or of subjects of core NATS, as events.
 //!
-//! A stream is read through a durable consumer with explicit acknowledgements: each message is acknowledged once its event is
-//! safe, and comes again otherwise, as the same event. Core NATS keeps nothing, so there each message becomes an event at
+//! A stream is read through a durable consumer: messages are acknowledged once their events are safe, and come again
+//! otherwise, as the same events. Core NATS keeps nothing, so there each message becomes an event at
 //! most once.
 //!
 //! Knative has no such source; names of fields follow its NATS channel and NATS itself.
@@ -16,6 +16,7 @@ mod consumer;
 mod event;
 pub(crate) mod link;
 mod pull;
+mod request;
 mod rescue;
 mod spec;
 mod subscription;

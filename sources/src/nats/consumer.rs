@@ -1,4 +1,4 @@
-//! The durable consumer that a stream is read through: found, made, kept up to date, removed.
+//! The durable consumer that a stream is read through: found, made, kept up to date, moved back, removed.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
-use serde_json::Map;
+use serde::de::IgnoredAny;
+use serde_json::{Map, json};
 
 use super::spec::{NatsSource, Start};
 use crate::quote::quote;
@@ -22,6 +23,9 @@ pub(super) type PullConsumer = consumer::Consumer<pull::Config>;
 /// The first server with consumers of several subjects. Those before ignore the field and would deliver the whole stream.
 const MANY_SUBJECTS: (i64, i64, i64) = (2, 10, 0);
 
+/// The first server that moves consumers back (ADR-60 of NATS).
+const RESET: (i64, i64, i64) = (2, 14, 0);
+
 /// Finds the consumer of the spec, makes it if there is none, and changes it if it is the source's own and differs.
 ///
 /// # Errors
@@ -32,17 +36,13 @@ pub(super) async fn open(
     about: &About,
 ) -> Result<PullConsumer, SourceError> {
     let name = spec.consumer_name(about);
-    let (major, minor, patch) = MANY_SUBJECTS;
-    if spec.subjects.len() > 1 && !context.client().is_server_compatible(major, minor, patch) {
-        return Err(SourceError::Unavailable {
-            what: format!("a consumer of several subjects needs NATS {major}.{minor} or later"),
-            source: None,
-        });
+    if spec.subjects.len() > 1 && !is(context, MANY_SUBJECTS) {
+        return Err(too_old("a consumer of several subjects", MANY_SUBJECTS));
     }
     let wanted = match info(context, &spec.stream, &name).await? {
-        None => made(spec, about, &name)?,
+        None => made(spec, about, &name, policy(spec, is(context, RESET)))?,
         Some(found) => {
-            let usable = usable(&found.config).map_err(|why| {
+            let usable = usable(&found.config, spec.owns_consumer()).map_err(|why| {
                 absent(format!("the consumer {name} of the stream {} {why}", spec.stream))
             })?;
             let kept = spec.owns_consumer().then(|| kept(spec, usable.clone())).transpose()?;
@@ -52,8 +52,49 @@ pub(super) async fn open(
             }
         }
     };
-    let made = context.create_consumer_on_stream(wanted, &spec.stream).await;
+    let explicit = pull::Config { ack_policy: AckPolicy::Explicit, ..wanted.clone() };
+    let mut made = context.create_consumer_on_stream(wanted, &spec.stream).await;
+    // A stream that deletes what was acknowledged wants to hear of each message.
+    if let Err(error) = &made
+        && let ConsumerErrorKind::JetStream(error) = error.kind()
+        && error.error_code() == ErrorCode::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK
+    {
+        made = context.create_consumer_on_stream(explicit, &spec.stream).await;
+    }
     made.map_err(|error| refusal(format!("make the consumer {name}"), &spec.stream, &error))
+}
+
+/// Moves a consumer to the message `next` of the stream, or back to the first that was not acknowledged: from there on it
+/// delivers again, and counts its deliveries from one.
+///
+/// # Errors
+/// When the server does not answer, refuses, or is too old.
+pub(super) async fn reset(
+    context: &jetstream::Context,
+    consumer: &PullConsumer,
+    next: Option<u64>,
+) -> Result<(), SourceError> {
+    let Info { name, stream_name, .. } = consumer.cached_info();
+    if !is(context, RESET) {
+        return Err(too_old(&format!("to move the consumer {name} back"), RESET));
+    }
+    let what = || format!("move the consumer {name} back");
+    let from = json!({ "seq": next.unwrap_or_default() });
+    match context.request(format!("CONSUMER.RESET.{stream_name}.{name}"), &from).await {
+        Ok(Response::<IgnoredAny>::Ok(_)) => Ok(()),
+        Ok(Response::Err { error }) => Err(complaint(what(), stream_name, &error)),
+        Err(error) => Err(SourceError::unavailable(what(), quote(&error.to_string()))),
+    }
+}
+
+/// Whether the server is of this version or later.
+fn is(context: &jetstream::Context, (major, minor, patch): (i64, i64, i64)) -> bool {
+    context.client().is_server_compatible(major, minor, patch)
+}
+
+fn too_old(what: &str, (major, minor, _): (i64, i64, i64)) -> SourceError {
+    let what = format!("{what} needs NATS {major}.{minor} or later");
+    SourceError::Unavailable { what, source: None }
 }
 
 /// Removes the source's own consumer.
@@ -99,23 +140,40 @@ async fn info(
     }
 }
 
-/// A consumer that can be pulled from and whose messages wait for an acknowledgement.
-fn usable(config: &Config) -> Result<pull::Config, &'static str> {
-    if config.ack_policy != AckPolicy::Explicit {
+/// A consumer that can be pulled from and whose messages wait for an acknowledgement. One for all messages before is
+/// understood of the source's `own` alone: what others took of a consumer would be acknowledged with it.
+fn usable(config: &Config, own: bool) -> Result<pull::Config, &'static str> {
+    let waits = match config.ack_policy {
+        AckPolicy::Explicit => true,
+        AckPolicy::All => own,
+        AckPolicy::None => false,
+    };
+    if !waits {
         return Err("does not wait for the acknowledgement of each message (ack policy explicit)");
     }
     pull::Config::try_from_consumer_config(config.clone())
         .map_err(|_| "pushes and cannot be pulled from")
 }
 
+/// How a consumer that is made is told what is safe. To say it of a batch at once saves a server a fifth of its work, but is
+/// right only in order: it takes a consumer that nobody else reads, and that can be moved back when something is missing.
+fn policy(spec: &NatsSource, can_be_moved: bool) -> AckPolicy {
+    if spec.owns_consumer() && can_be_moved { AckPolicy::All } else { AckPolicy::Explicit }
+}
+
 /// The consumer that the spec asks for.
-fn made(spec: &NatsSource, about: &About, name: &str) -> Result<pull::Config, SourceError> {
+fn made(
+    spec: &NatsSource,
+    about: &About,
+    name: &str,
+    ack_policy: AckPolicy,
+) -> Result<pull::Config, SourceError> {
     let start = spec.start().map_err(|errors| SourceError::Config(errors.to_string()))?;
     let config = pull::Config {
         durable_name: Some(name.to_owned()),
         description: Some(format!("Weft: NatsSource {}/{}", about.namespace, about.name)),
         deliver_policy: deliver_policy(start)?,
-        ack_policy: AckPolicy::Explicit,
+        ack_policy,
         ..pull::Config::default()
     };
     kept(spec, config)

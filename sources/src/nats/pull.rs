@@ -2,6 +2,11 @@
 //!
 //! While a batch is being handed over the next one arrives. There is at most one batch on its way to the sink, what came
 //! meanwhile, and what was asked for; nothing else is in memory.
+//!
+//! A consumer acknowledges each message by itself, or (the source's own, at servers that can move one back) all up to a
+//! message. The latter is right only if every message before was safe. So there deliveries must come in the order of their
+//! numbers, each for the first time; if one is missing, or the connection was made anew, the consumer is moved back to the
+//! first message that is not safe.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -9,7 +14,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::jetstream::consumer::{Config, Info};
+use async_nats::jetstream::consumer::{AckPolicy, Info};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, AckKind};
 use async_nats::{Client, Message, Subject, Subscriber};
@@ -20,31 +25,17 @@ use futures_util::stream::StreamExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use self::order::Order;
 use super::address::Address;
-use super::consumer::{self, PullConsumer, absent, no_jetstream};
+use super::consumer::{self, PullConsumer, absent};
 use super::event::Maker;
 use super::link::{Link, gone};
-use super::rescue::{Unreadable, unreadable};
+use super::request::{BATCH, BATCH_BYTES, Limits, Request, Verdict, verdict};
+use super::rescue::{InFlight, in_flight};
 use super::spec::NatsSource;
-use crate::quote::quote;
 use crate::source::{Context, SourceError};
 
-/// Messages in one request and in one durable write.
-const BATCH: usize = 256;
-
-/// Requests at a time, if the consumer allows so many: when one is half served the next is at the server already, however far
-/// away that is. So there are at most three batches and a half in memory, fewer than the 1000 that a consumer leaves
-/// unacknowledged by default.
-const REQUESTS: usize = 2;
-
-/// Bytes in one durable write, and the most that wait while another is in progress.
-const BATCH_BYTES: usize = 4 << 20;
-
-/// How long a request waits at the server for messages. Another follows as long as the source runs.
-const EXPIRES: Duration = Duration::from_secs(30);
-
-/// How often the server says that a request is still waiting.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+mod order;
 
 /// So many heartbeats may be missing before what was asked for counts as lost.
 const MISSED: u32 = 3;
@@ -88,6 +79,8 @@ pub(super) struct Pull {
     handing: Vec<Held>,
     /// What is safe and not acknowledged yet.
     safe: VecDeque<Subject>,
+    /// Where an acknowledgement is of all messages before.
+    order: Option<Order>,
     requests: VecDeque<Request>,
     /// How many requests there were.
     asked: u64,
@@ -118,61 +111,6 @@ struct Held {
     due: Instant,
 }
 
-/// A request for messages.
-#[derive(Debug)]
-struct Request {
-    /// Where the server says what becomes of it. It says so even of one that it has served, and of an earlier one.
-    inbox: Subject,
-    at: Instant,
-    left: usize,
-    got: usize,
-}
-
-/// What a consumer allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Limits {
-    requests: usize,
-    batch: usize,
-    bytes: usize,
-    expires: Duration,
-    heartbeat: Duration,
-    ack_wait: Duration,
-}
-
-/// What a message without a payload says about the request.
-#[derive(Debug)]
-enum Verdict {
-    /// It still waits.
-    Waits,
-    /// It is over; ask again.
-    Over,
-    /// The next message is larger than what it had left.
-    Oversized,
-    /// Asking again cannot help.
-    Failed(SourceError),
-}
-
-impl Limits {
-    fn of(config: &Config, max_payload: usize) -> Self {
-        let expires =
-            if config.max_expires.is_zero() { EXPIRES } else { EXPIRES.min(config.max_expires) };
-        let limited = |most: i64, by: usize| match usize::try_from(most) {
-            Ok(most @ 1..) => by.min(most),
-            _ => by,
-        };
-        Self {
-            requests: limited(config.max_waiting, REQUESTS),
-            batch: limited(config.max_batch, BATCH),
-            // The largest message with its subjects must fit, or the server would never deliver it.
-            bytes: limited(config.max_bytes, BATCH_BYTES.max(max_payload.saturating_mul(2))),
-            expires,
-            // A server refuses more than half of the time that the request has.
-            heartbeat: HEARTBEAT.min(expires / 4),
-            ack_wait: consumer::ack_wait(config),
-        }
-    }
-}
-
 impl Pull {
     /// Opens the consumer of the spec.
     ///
@@ -191,9 +129,12 @@ impl Pull {
         let inbox = client.new_inbox();
         let messages = client.subscribe(format!("{inbox}.*")).await.map_err(|_| gone())?;
         let carrier = jetstream::Message { context, message: nothing() };
-        let Info { name, config, num_pending, num_ack_pending, .. } = consumer.cached_info();
+        let Info { name, config, num_pending, num_ack_pending, delivered, .. } =
+            consumer.cached_info();
         ctx.lag(*num_pending);
         let stumbled = *num_ack_pending > 0;
+        let order = (config.ack_policy == AckPolicy::All)
+            .then(|| Order::after(delivered.consumer_sequence, stumbled));
         let maker = Maker::new(server, &spec.stream, name);
         let limits = Limits::of(config, client.max_payload());
         Ok(Self {
@@ -209,6 +150,7 @@ impl Pull {
             waiting_bytes: 0,
             handing: Vec::new(),
             safe: VecDeque::new(),
+            order,
             requests: VecDeque::new(),
             asked: 0,
             heard: Instant::now(),
@@ -240,12 +182,17 @@ impl Pull {
         let mut look = interval(period);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if self.stumbled && self.is_connected() {
+            if self.is_broken() {
+                if delivery.is_none() && self.is_connected() {
+                    self.start_over(ctx).await?;
+                    continue;
+                }
+            } else if self.stumbled && self.is_connected() {
                 self.rescue().await?;
             }
             self.ask().await?;
             self.take_what_is_there()?;
-            if delivery.is_none() {
+            if delivery.is_none() && !self.is_broken() {
                 delivery = self.batch(ctx.at_once(BATCH)).map(|events| ctx.deliver(events).boxed());
             }
             tokio::select! {
@@ -253,7 +200,7 @@ impl Pull {
                 delivered = finished(&mut delivery) => {
                     delivery = None;
                     delivered?;
-                    self.safe.extend(self.handing.drain(..).map(|held| held.reply));
+                    self.is_safe();
                     self.acknowledge().await?;
                 }
                 _ = look.tick() => self.look_after().await?,
@@ -281,7 +228,8 @@ impl Pull {
         let now = Instant::now();
         let expected: usize = self.requests.iter().map(|request| request.left).sum();
         let half = self.limits.batch / 2;
-        let has_room = self.requests.len() < self.limits.requests
+        let has_room = !self.is_broken()
+            && self.requests.len() < self.limits.requests
             && expected <= half
             && self.waiting.len() + expected <= self.limits.batch + half
             && self.waiting_bytes < self.limits.bytes;
@@ -367,6 +315,10 @@ impl Pull {
             return Ok(());
         };
         let (sequence, again) = (info.stream_sequence, info.delivered > 1);
+        let delivery = info.consumer_sequence;
+        if self.order.as_mut().is_some_and(|order| !order.follows(delivery, again)) {
+            return Ok(());
+        }
         let time = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
         let reply = reply.clone();
         // The server serves requests one after the other.
@@ -395,31 +347,45 @@ impl Pull {
     /// Takes messages in flight that the client cannot read.
     async fn rescue(&mut self) -> Result<(), SourceError> {
         self.stumbled = false;
-        let looking = unreadable(&self.carrier.context, &self.consumer);
-        let found = timeout(RESCUE, looking).await.unwrap_or_default();
+        let found = self.look_at_what_is_in_flight(None).await;
         let due = Instant::now() + self.limits.ack_wait / 2;
-        for Unreadable { sequence, time, message } in found {
-            let Some(reply) = message.reply.clone() else { continue };
-            if self.renew(sequence, &reply, due) {
+        for found in found.into_iter().filter(|message| !message.is_readable) {
+            let Some(reply) = found.message.reply.clone() else { continue };
+            if self.renew(found.sequence, &reply, due) {
                 continue;
             }
-            if self.rescued.contains(&sequence) {
+            if self.rescued.contains(&found.sequence) {
                 // It is safe, and the acknowledgement was lost with the connection.
                 self.safe.push_back(reply);
                 continue;
             }
+            if self.rescued.len() >= MAX_RESCUED {
+                self.rescued.pop_first();
+            }
+            self.rescued.insert(found.sequence);
+            self.hold_unread(found)?;
+        }
+        self.acknowledge().await
+    }
+
+    async fn look_at_what_is_in_flight(&self, first: Option<u64>) -> Vec<InFlight> {
+        let looking = in_flight(&self.carrier.context, &self.consumer, first);
+        timeout(RESCUE, looking).await.unwrap_or_default()
+    }
+
+    /// Takes a message that did not come through the client.
+    fn hold_unread(&mut self, found: InFlight) -> Result<(), SourceError> {
+        let InFlight { sequence, time, message, is_readable } = found;
+        if !is_readable {
             tracing::warn!(
                 sequence,
                 "a message has headers that are none; those that are were kept"
             );
-            let event = self.maker.stored(&message, sequence, time);
-            self.hold(event, Held { sequence, reply, bytes: message.length, due })?;
-            if self.rescued.len() >= MAX_RESCUED {
-                self.rescued.pop_first();
-            }
-            self.rescued.insert(sequence);
         }
-        self.acknowledge().await
+        let event = self.maker.stored(&message, sequence, time);
+        let Some(reply) = message.reply else { return Ok(()) };
+        let due = Instant::now() + self.limits.ack_wait / 2;
+        self.hold(event, Held { sequence, reply, bytes: message.length, due })
     }
 
     /// A message that came again while it is still here need not be a second event.
@@ -463,6 +429,9 @@ impl Pull {
             // A server that is still the same did not end the connection by stopping.
             self.stumbled |= server == self.server;
             self.server = server;
+            if let Some(order) = &mut self.order {
+                order.interrupt();
+            }
         }
         if !self.is_connected() {
             return Ok(());
@@ -494,6 +463,10 @@ impl Pull {
         }
         let all = async {
             self.acknowledge().await?;
+            if self.order.is_some() {
+                // The consumer is moved back when it is opened again.
+                return self.client.flush().await.map_err(|_| gone());
+            }
             for held in self.handing.iter().chain(self.waiting.iter().map(|(held, _)| held)) {
                 self.tell(held.reply.clone(), AckKind::Nak(None)).await?;
             }
@@ -556,31 +529,3 @@ async fn watch_lag(consumer: &PullConsumer, ctx: &Context) -> SourceError {
         }
     }
 }
-
-/// What a status message says (ADR-13 and ADR-9 of NATS).
-fn verdict(status: u16, said: &str, consumer: &str) -> Verdict {
-    let words = said.to_ascii_lowercase();
-    let has = |text: &str| words.contains(text);
-    match status {
-        100 => Verdict::Waits,
-        404 | 408 => Verdict::Over,
-        409 if has("message size exceeds") => Verdict::Oversized,
-        409 if has("consumer deleted") => {
-            Verdict::Failed(absent(format!("the consumer {consumer} was deleted")))
-        }
-        409 if has("push based") => Verdict::Failed(absent(format!(
-            "the consumer {consumer} pushes and cannot be pulled from"
-        ))),
-        409 if has("leadership change") || has("server shutdown") || has("batch completed") => {
-            Verdict::Over
-        }
-        503 => Verdict::Failed(no_jetstream()),
-        _ => Verdict::Failed(SourceError::Unavailable {
-            what: format!("the consumer {consumer} refused a request: {status} {}", quote(said)),
-            source: None,
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests;

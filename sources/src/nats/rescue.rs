@@ -28,13 +28,15 @@ const MAX_BYTES: usize = 64 << 20;
 /// What headers begin with, before a status that servers send.
 const VERSION: &str = "NATS/1.0";
 
-/// A message that the client cannot read, as it stands in the stream.
+/// A message in flight, as it stands in the stream.
 #[derive(Debug)]
-pub(super) struct Unreadable {
+pub(super) struct InFlight {
     pub(super) sequence: u64,
     pub(super) time: Timestamp,
     /// The message with those of its headers that can be read, and where it is acknowledged.
     pub(super) message: Message,
+    /// Whether the client can read all of it.
+    pub(super) is_readable: bool,
 }
 
 /// What JetStream answers when it is asked for a message of a stream.
@@ -56,15 +58,17 @@ struct Stored {
     time: String,
 }
 
-/// Looks at what the consumer has delivered and nobody acknowledged. Whatever keeps from looking ends it early: without it
-/// the source works for all other messages.
-pub(super) async fn unreadable(
+/// What the consumer has delivered, from the message `first` of the stream on or from the first that nobody acknowledged.
+/// Whatever keeps from looking ends it early: without it the source works for all messages that the client can read.
+pub(super) async fn in_flight(
     context: &jetstream::Context,
     consumer: &PullConsumer,
-) -> Vec<Unreadable> {
+    first: Option<u64>,
+) -> Vec<InFlight> {
     let mut found = Vec::new();
     let Ok(info) = consumer.get_info().await else { return found };
-    let (mut next, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
+    let mut next = first.unwrap_or(info.ack_floor.stream_sequence + 1);
+    let last = info.delivered.stream_sequence;
     let mut filters = info.config.filter_subjects;
     if !info.config.filter_subject.is_empty() {
         filters.push(info.config.filter_subject);
@@ -98,19 +102,16 @@ pub(super) async fn unreadable(
         let wanted =
             filters.is_empty() || filters.iter().any(|filter| overlap(filter, &stored.subject));
         if wanted && stored.seq <= last {
-            found.extend(stored.unreadable(&info.stream_name, &info.name));
+            found.extend(stored.in_flight(&info.stream_name, &info.name));
         }
     }
     found
 }
 
 impl Stored {
-    /// The message, if the client cannot read it.
-    fn unreadable(self, stream: &str, consumer: &str) -> Option<Unreadable> {
+    fn in_flight(self, stream: &str, consumer: &str) -> Option<InFlight> {
         let headers = STANDARD.decode(&self.hdrs).ok()?;
-        if headers.is_empty() || is_readable(&headers) {
-            return None;
-        }
+        let is_readable = headers.is_empty() || is_readable(&headers);
         let payload = STANDARD.decode(&self.data).ok()?;
         let time: Timestamp = self.time.parse().ok()?;
         let (sequence, nanos) = (self.seq, time.as_nanosecond());
@@ -121,11 +122,11 @@ impl Stored {
             subject: Subject::from(self.subject),
             reply: Some(Subject::from(reply)),
             payload: payload.into(),
-            headers: Some(readable_part(&headers)),
+            headers: (!headers.is_empty()).then(|| readable_part(&headers)),
             status: None,
             description: None,
         };
-        Some(Unreadable { sequence, time, message })
+        Some(InFlight { sequence, time, message, is_readable })
     }
 }
 

@@ -50,7 +50,7 @@ const POLICIES: [&str; 5] = [ALL, LAST, NEW, BY_START_SEQUENCE, BY_START_TIME];
 /// A NATS source makes an event of every message of a JetStream stream, or of every message that core NATS brings while it
 /// listens.
 ///
-/// With `stream` it reads through a durable consumer and acknowledges each message once its event is stored: at least once.
+/// With `stream` it reads through a durable consumer and acknowledges messages once their events are stored: at least once.
 /// Without, it subscribes: core NATS keeps nothing for those who are away or slow, so at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -1,5 +1,6 @@
 //! The source against a scripted NATS server: what it says, and when. A real one is in the tests of the whole mesh.
 
+mod order;
 mod scripted;
 
 use std::time::Duration;
@@ -47,6 +48,10 @@ fn busy() -> Option<EmitError> {
 
 fn is_stopped(ended: &Result<(), SourceError>) -> bool {
     matches!(ended, Ok(()) | Err(SourceError::Stopped))
+}
+
+fn missing() -> serde_json::Value {
+    json!({ "error": { "code": 404, "err_code": 10014, "description": "consumer not found" } })
 }
 
 /// Until the source asks for messages of a consumer that is there; the inbox that they go to.
@@ -329,8 +334,7 @@ async fn a_consumer_that_is_not_there_is_made() {
     let (ctx, _) = world.context(KIND);
     let script = async {
         let mut peer = server.accept().await;
-        let missing = json!({ "error": { "code": 404, "err_code": 10014, "description": "consumer not found" } });
-        peer.answer("$JS.API.CONSUMER.INFO.ORDERS.weft_default_one", &missing).await;
+        peer.answer("$JS.API.CONSUMER.INFO.ORDERS.weft_default_one", &missing()).await;
         let asked = peer
             .answer("$JS.API.CONSUMER.CREATE.ORDERS.weft_default_one.orders.new", &info())
             .await;
@@ -501,9 +505,7 @@ async fn a_subject_that_may_not_be_listened_to_is_a_matter_of_credentials() {
 async fn its_own_consumer_goes_with_it() {
     let world = World::new();
     let deleted = json!({ "success": true });
-    let gone =
-        json!({ "error": { "code": 404, "err_code": 10014, "description": "consumer not found" } });
-    for answer in [deleted, gone] {
+    for answer in [deleted, missing()] {
         let server = Server::start().await;
         let (ctx, _) = world.context(KIND);
         let script = async {

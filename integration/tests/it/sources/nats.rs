@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use async_nats::jetstream::consumer::AckPolicy;
+use async_nats::jetstream::stream::RetentionPolicy;
 use async_nats::jetstream::{self, stream};
 use futures_util::{StreamExt, stream as streams};
 use serde_json::Value;
@@ -161,6 +163,48 @@ async fn a_stream_that_is_not_there_is_told_of_and_waited_for() {
     nats.publish("late.a", (0..3).map(body)).await;
     until(&mesh, "the stream to be found", ("True", "")).await;
     subscriber.wait(3).await;
+}
+
+/// How many messages of a stream nobody has dealt with, and how the source's own consumer is told that somebody has.
+async fn left(nats: &Nats, stream: &str) -> (u64, AckPolicy) {
+    let jetstream = jetstream::new(nats.client().await);
+    let mut stream = jetstream.get_stream(stream).await.expect("the stream");
+    let info = stream.consumer_info("weft_default_source").await.expect("the consumer");
+    let stored = stream.info().await.expect("the stream").state.messages;
+    let kept = stream.cached_info().config.retention == RetentionPolicy::WorkQueue;
+    let waiting = info.num_pending + info.num_ack_pending as u64;
+    (if kept { stored } else { waiting }, info.config.ack_policy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dealt_with_is_acknowledged_as_the_stream_asks_for() {
+    let nats = Nats::on(Services::of("nats-acknowledged")).await;
+    for (name, retention, policy) in [
+        ("log", RetentionPolicy::Limits, AckPolicy::All),
+        ("work", RetentionPolicy::WorkQueue, AckPolicy::Explicit),
+    ] {
+        let jetstream = jetstream::new(nats.client().await);
+        // An earlier run may have left it.
+        jetstream.delete_stream(name).await.ok();
+        let (subjects, name_owned) = (vec![format!("{name}.>")], name.to_owned());
+        let config =
+            stream::Config { name: name_owned, subjects, retention, ..stream::Config::default() };
+        jetstream.create_stream(config).await.expect("a stream");
+        let subscriber = Subscriber::start().await;
+        let source =
+            nats.source(nats.published("password"), TO_BROKER, &format!("  stream: {name}\n"));
+        let mesh =
+            Mesh::start(&format!("{BROKER}{}{source}", trigger("t", &subscriber.url, "", &[])))
+                .await;
+        until(&mesh, "the stream to be read", ("True", "")).await;
+        nats.publish(&format!("{name}.a"), (0..600).map(body)).await;
+        subscriber.wait(600).await;
+        eventually("all of it to be acknowledged", async || {
+            (left(&nats, name).await == (0, policy)).then_some(())
+        })
+        .await;
+        drop(mesh);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy, IntoCons
 use crds::meta::ObjectMeta;
 use crds::source::SourceSpec;
 
-use super::{ack_wait, kept, made, usable};
+use super::{ack_wait, kept, made, policy, usable};
 use crate::nats::spec::NatsSource;
 use crate::source::fake::about;
 
@@ -28,7 +28,7 @@ fn a_consumer_is_made_as_the_spec_says() {
         max_ack_pending: Some(50),
         ..spec()
     };
-    let config = made(&spec, &about(), "weft_default_one").unwrap();
+    let config = made(&spec, &about(), "weft_default_one", AckPolicy::Explicit).unwrap();
     assert_eq!(config.durable_name.as_deref(), Some("weft_default_one"));
     assert_eq!(config.description.as_deref(), Some("Weft: NatsSource default/one"));
     assert_eq!(config.deliver_policy, DeliverPolicy::ByStartSequence { start_sequence: 7 });
@@ -41,7 +41,7 @@ fn a_consumer_is_made_as_the_spec_says() {
 
 #[test]
 fn what_may_change_is_kept_up_to_date_and_where_it_started_is_not() {
-    let old = made(&spec(), &about(), "c").unwrap();
+    let old = made(&spec(), &about(), "c", AckPolicy::Explicit).unwrap();
     assert_eq!(kept(&spec(), old.clone()).unwrap(), old);
     let spec = NatsSource {
         subjects: vec!["a".to_owned(), "b".to_owned()],
@@ -63,14 +63,26 @@ fn what_may_change_is_kept_up_to_date_and_where_it_started_is_not() {
 
 #[test]
 fn only_a_consumer_that_waits_for_acknowledgements_is_usable() {
-    let config = made(&spec(), &about(), "c").unwrap().into_consumer_config();
-    assert!(usable(&config).is_ok());
-    for ack_policy in [AckPolicy::None, AckPolicy::All] {
-        let why = usable(&Config { ack_policy, ..config.clone() }).unwrap_err();
+    let config = made(&spec(), &about(), "c", AckPolicy::Explicit).unwrap().into_consumer_config();
+    assert!(usable(&config, false).is_ok());
+    let of = |ack_policy, own| usable(&Config { ack_policy, ..config.clone() }, own);
+    for refused in
+        [of(AckPolicy::None, false), of(AckPolicy::None, true), of(AckPolicy::All, false)]
+    {
+        let why = refused.unwrap_err();
         assert!(why.contains("acknowledgement of each message"), "{why}");
     }
+    assert!(of(AckPolicy::All, true).is_ok());
     let pushes = Config { deliver_subject: Some("out".to_owned()), ..config };
-    assert_eq!(usable(&pushes), Err("pushes and cannot be pulled from"));
+    assert_eq!(usable(&pushes, true), Err("pushes and cannot be pulled from"));
+}
+
+#[test]
+fn a_batch_is_acknowledged_at_once_only_where_nobody_else_reads_and_the_server_can_go_back() {
+    assert_eq!(policy(&spec(), true), AckPolicy::All);
+    assert_eq!(policy(&spec(), false), AckPolicy::Explicit);
+    let named = NatsSource { consumer: "c".to_owned(), ..spec() };
+    assert_eq!(policy(&named, true), AckPolicy::Explicit);
 }
 
 #[test]

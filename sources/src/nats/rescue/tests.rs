@@ -26,9 +26,11 @@ fn headers_as_they_should_be_are_left_to_the_client() {
         "NATS/1.0\r\nEmpty:\r\n\r\n",
     ] {
         assert!(is_readable(headers.as_bytes()), "{headers:?}");
-        assert!(stored(headers.as_bytes()).unreadable("S", "c").is_none(), "{headers:?}");
+        let found = stored(headers.as_bytes()).in_flight("S", "c").unwrap();
+        assert!(found.is_readable, "{headers:?}");
     }
-    assert!(stored(b"").unreadable("S", "c").is_none(), "no headers at all");
+    let bare = stored(b"").in_flight("S", "c").unwrap();
+    assert!(bare.is_readable && bare.message.headers.is_none(), "no headers at all");
 }
 
 #[test]
@@ -43,7 +45,8 @@ fn what_the_client_cannot_read_is_taken_without_it() {
         b"NATS/1.0\r\nGood: 1\r\n\r\n goes on\r\n",
     ] {
         assert!(!is_readable(headers));
-        let found = stored(headers).unreadable("ORDERS", "c").unwrap();
+        let found = stored(headers).in_flight("ORDERS", "c").unwrap();
+        assert!(!found.is_readable, "{headers:?}");
         let Message { subject, reply, payload, headers: map, .. } = found.message;
         assert_eq!((subject.as_str(), &payload[..]), ("orders.new", &b"body"[..]));
         assert_eq!(reply.as_deref(), Some("$JS.ACK.ORDERS.c.1.7.0.1769860800500000000.0"));
@@ -57,14 +60,14 @@ fn what_the_client_cannot_read_is_taken_without_it() {
 
 #[test]
 fn what_is_no_message_is_none() {
-    assert!(Stored::default().unreadable("S", "c").is_none());
+    assert!(Stored::default().in_flight("S", "c").is_none());
     let bad = b"NATS/1.0\r\nA: \xff\r\n\r\n";
     for broken in [
         Stored { hdrs: "%".to_owned(), ..stored(bad) },
         Stored { data: "%".to_owned(), ..stored(bad) },
         Stored { time: "noon".to_owned(), ..stored(bad) },
     ] {
-        assert!(broken.unreadable("S", "c").is_none());
+        assert!(broken.in_flight("S", "c").is_none());
     }
 }
 

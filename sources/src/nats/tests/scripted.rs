@@ -19,6 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Server {
     listener: TcpListener,
     starts: AtomicU32,
+    version: &'static str,
 }
 
 /// One connection.
@@ -83,8 +84,13 @@ pub(super) fn info() -> Value {
 
 impl Server {
     pub(super) async fn start() -> Self {
+        Self::of("2.10.0").await
+    }
+
+    /// One of a version.
+    pub(super) async fn of(version: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, starts: AtomicU32::new(1) }
+        Self { listener, starts: AtomicU32::new(1), version }
     }
 
     pub(super) fn address(&self) -> String {
@@ -122,7 +128,7 @@ impl Server {
         };
         let info = json!({
             "server_id": format!("S{}", self.starts.load(Ordering::Relaxed)),
-            "version": "2.10.0",
+            "version": self.version,
             "headers": true,
             "max_payload": 1 << 20,
             "jetstream": true,
@@ -226,7 +232,13 @@ impl Peer {
 
     /// Answers what is published next, which must begin so.
     pub(super) async fn answer(&mut self, prefix: &str, answer: &Value) -> Value {
-        let (reply, asked) = self.published_next(prefix).await;
+        self.published_next(prefix).await;
+        self.answer_last(answer).await
+    }
+
+    /// Answers what was published last.
+    pub(super) async fn answer_last(&mut self, answer: &Value) -> Value {
+        let Published { reply, payload: asked, .. } = self.last.clone();
         let (sid, text) = (self.sid(&reply), answer.to_string());
         self.write(&format!("MSG {reply} {sid} {}\r\n{text}\r\n", text.len())).await;
         asked
@@ -240,8 +252,19 @@ impl Peer {
 
     /// Delivers a message of the stream.
     pub(super) async fn deliver(&mut self, inbox: &str, sequence: u64, times: u64, payload: &str) {
+        self.deliver_as(inbox, (sequence, sequence), times, payload).await;
+    }
+
+    /// Delivers a message of the stream, as the consumer's delivery of that number.
+    pub(super) async fn deliver_as(
+        &mut self,
+        inbox: &str,
+        (sequence, delivery): (u64, u64),
+        times: u64,
+        payload: &str,
+    ) {
         let reply = format!(
-            "$JS.ACK.ORDERS.weft_default_one.{times}.{sequence}.{sequence}.1790230470084404000.0"
+            "$JS.ACK.ORDERS.weft_default_one.{times}.{sequence}.{delivery}.1790230470084404000.0"
         );
         let (sid, length) = (self.sid(inbox), payload.len());
         self.write(&format!("MSG orders.new {sid} {reply} {length}\r\n{payload}\r\n")).await;
