@@ -24,7 +24,7 @@ mod body;
 mod tests;
 mod trace;
 
-pub use admit::{ARRIVAL, AdmitError, TTL, accept};
+pub use admit::{ARRIVAL, AdmitError, Arrival, TTL, accept};
 
 use body::Bodies;
 use trace::Trace;
@@ -109,12 +109,12 @@ impl Ingress {
         if count > MAX_BATCH {
             return Err(Refusal::LongBatch { limit: MAX_BATCH, count });
         }
-        let (now, trace) = (now(), Trace::of(&parts.headers));
+        let (arrival, trace) = (Arrival::at(now()), Trace::of(&parts.headers));
         for (number, event) in (1..).zip(&mut events) {
             if let Some(trace) = &trace {
                 trace.travel_with(event);
             }
-            accept(event, now).map_err(|reason| match mode {
+            accept(event, &arrival).map_err(|reason| match mode {
                 Mode::Batch => Refusal::AdmitInBatch { number, reason },
                 Mode::Binary | Mode::Structured => Refusal::Admit(reason),
             })?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use broker::ingress::Arrival;
 use broker::store::{AppendError, Delivery, Outcome, Stage};
 use broker_event::Event;
 use http::StatusCode;
@@ -161,9 +162,9 @@ async fn take_reply(
         return Ok(status);
     }
     let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-    let now = clock::now();
+    let arrival = Arrival::at(clock::now());
     for event in &mut events {
-        if let Err(error) = reply::readmit(event, stored, now) {
+        if let Err(error) = reply::readmit(event, stored, &arrival) {
             course.metrics.replies_exhausted.inc_by(count);
             return Err(unstored(StatusCode::BAD_REQUEST, &error));
         }

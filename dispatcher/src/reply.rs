@@ -1,8 +1,6 @@
 //! What a 2xx answer means, and how an event a subscriber answered goes back into the broker.
 
-use std::time::SystemTime;
-
-use broker::ingress::{AdmitError, TTL, accept};
+use broker::ingress::{AdmitError, Arrival, TTL, accept};
 use broker::store::{Outcome, Stage};
 use broker_event::Event;
 use broker_event::http as binding;
@@ -42,7 +40,7 @@ pub(crate) fn read(answer: &Answer) -> Result<Vec<Event>, Failure> {
 pub(crate) fn readmit(
     reply: &mut Event,
     stored: &Event,
-    now: SystemTime,
+    arrival: &Arrival,
 ) -> Result<(), AdmitError> {
     match stored.extension(TTL) {
         Some(left) => reply.set_extension(TTL, left.clone()),
@@ -55,7 +53,7 @@ pub(crate) fn readmit(
             }
         }
     }
-    accept(reply, now)
+    accept(reply, arrival)
 }
 
 fn speaks_of_an_event(headers: &HeaderMap) -> bool {
@@ -154,12 +152,16 @@ mod tests {
         );
     }
 
+    fn epoch() -> Arrival {
+        Arrival::at(UNIX_EPOCH)
+    }
+
     #[test]
     fn a_reply_inherits_the_count_less_one_and_gets_a_new_arrival_time() {
         let mut reply = event(Some(Value::Integer(9999)));
         reply.set_extension(ARRIVAL, Value::from("1999-01-01T00:00:00Z"));
-        readmit(&mut reply, &event(Some(Value::Integer(17))), UNIX_EPOCH + Duration::from_secs(1))
-            .unwrap();
+        let arrival = Arrival::at(UNIX_EPOCH + Duration::from_secs(1));
+        readmit(&mut reply, &event(Some(Value::Integer(17))), &arrival).unwrap();
         assert_eq!(reply.extension(TTL), Some(&Value::Integer(16)));
         assert_eq!(reply.extension(ARRIVAL), Some(&Value::from("1970-01-01T00:00:01Z")));
     }
@@ -173,10 +175,10 @@ mod tests {
             Value::from("1"),
             Value::from("many"),
         ] {
-            readmit(&mut event(None), &event(Some(left)), UNIX_EPOCH).unwrap_err();
+            readmit(&mut event(None), &event(Some(left)), &epoch()).unwrap_err();
         }
         let mut reply = event(None);
-        readmit(&mut reply, &event(Some(Value::from("3"))), UNIX_EPOCH).unwrap();
+        readmit(&mut reply, &event(Some(Value::from("3"))), &epoch()).unwrap();
         assert_eq!(reply.extension(TTL), Some(&Value::Integer(2)));
     }
 
@@ -188,11 +190,11 @@ mod tests {
         stored.set_extension(TRACE[0], Value::from("there"));
         stored.set_extension(TRACE[1], Value::from("a=1"));
         let mut reply = event(None);
-        readmit(&mut reply, &stored, UNIX_EPOCH).unwrap();
+        readmit(&mut reply, &stored, &epoch()).unwrap();
         assert_eq!(trace(&reply), trace(&stored));
         let mut reply = event(None);
         reply.set_extension(TRACE[0], Value::from("here"));
-        readmit(&mut reply, &stored, UNIX_EPOCH).unwrap();
+        readmit(&mut reply, &stored, &epoch()).unwrap();
         assert_eq!(trace(&reply), [Some("here".to_owned()), None]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use broker::ingress::{Arrival, accept};
 use broker::store::{AppendError, Store, Topic};
 use broker_event::Event;
 use dispatcher::{Clients, HttpClient};
@@ -51,14 +52,6 @@ impl Mesh {
         clients.trusting(ca_certs).map_err(unavailable)
     }
 
-    async fn append(&self, topic: &Topic, mut events: Vec<Event>) -> Result<(), EmitError> {
-        for event in &mut events {
-            broker::ingress::accept(event, clock::now())
-                .map_err(|error| EmitError::Refused { reason: error.to_string() })?;
-        }
-        self.store.append(topic, events).await.map_err(refused)
-    }
-
     /// Posts one event to a URL.
     ///
     /// # Errors
@@ -84,6 +77,19 @@ impl Mesh {
 }
 
 impl Emit for Mesh {
+    fn prepare(&self, sink: &Sink, events: &mut Vec<Event>) -> Vec<(Event, EmitError)> {
+        let mut refused = Vec::new();
+        if let Sink::Broker { .. } = sink {
+            let arrival = Arrival::at(clock::now());
+            events.retain_mut(|event| {
+                let Err(error) = accept(event, &arrival) else { return true };
+                refused.push((event.clone(), EmitError::Refused { reason: error.to_string() }));
+                false
+            });
+        }
+        refused
+    }
+
     fn emit<'a>(
         &'a self,
         sink: &'a Sink,
@@ -92,7 +98,8 @@ impl Emit for Mesh {
         Box::pin(async move {
             match sink {
                 Sink::Broker { namespace, name } => {
-                    self.append(&Topic::new(namespace, name), events).await
+                    let topic = Topic { namespace: namespace.clone(), name: name.clone() };
+                    self.store.append(&topic, events).await.map_err(refused)
                 }
                 Sink::Url { url, ca_certs } => {
                     let client = self.client(ca_certs.as_deref())?;
@@ -182,6 +189,26 @@ mod tests {
         let mesh = Mesh::new(broker::store::memory::MemoryStore::new());
         let error = mesh.client(Some("no certificate")).unwrap_err();
         assert!(error.is_retryable(), "{error}");
+    }
+
+    #[test]
+    fn what_goes_to_a_broker_arrives_once_and_what_came_round_too_often_not_at_all() {
+        let mesh = Mesh::new(broker::store::memory::MemoryStore::new());
+        let event = |hops: i32| {
+            let builder = broker_event::EventBuilder::new("1", "/s", "t");
+            builder.extension(broker::ingress::TTL, hops).build().unwrap()
+        };
+        let mut events = vec![event(7), event(1)];
+        let broker = Sink::Broker { namespace: "a".into(), name: "b".into() };
+        let refused = mesh.prepare(&broker, &mut events);
+        assert!(matches!(&refused[..], [(_, EmitError::Refused { .. })]), "{refused:?}");
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].extension(broker::ingress::TTL), Some(&6.into()));
+        assert!(events[0].extension(broker::ingress::ARRIVAL).is_some());
+        let url = Sink::Url { url: "http://a/".parse().unwrap(), ca_certs: None };
+        let mut events = vec![event(1)];
+        assert!(mesh.prepare(&url, &mut events).is_empty());
+        assert_eq!(events, [event(1)]);
     }
 
     #[test]

@@ -24,7 +24,10 @@ impl Context {
     /// # Errors
     /// [`SourceError::Stopped`] when the source is asked to stop meanwhile, [`SourceError::State`] when an event is refused
     /// and cannot be parked. Then some of the events may be safe and others are not: none is acknowledged.
-    pub async fn deliver(&self, events: Vec<Event>) -> Result<(), SourceError> {
+    pub async fn deliver(&self, mut events: Vec<Event>) -> Result<(), SourceError> {
+        for (event, error) in self.emit.prepare(&mut events) {
+            self.park(event, error.to_string()).await?;
+        }
         if events.len() > 1 && self.emit.takes_batches() && self.offer(&events).await?.is_ok() {
             return Ok(());
         }
@@ -73,13 +76,13 @@ impl Context {
         self.report.lag(waiting);
     }
 
-    /// Until taken or refused for good.
+    /// Prepared events, until taken or refused for good.
     async fn offer(&self, events: &[Event]) -> Result<Result<(), EmitError>, SourceError> {
         let mut failures = 0;
         loop {
             let error = tokio::select! {
                 biased;
-                sent = self.emit.send(events.to_vec()) => match sent {
+                sent = self.emit.hand_over(events.to_vec()) => match sent {
                     Ok(()) => return Ok(Ok(())),
                     Err(error) => error,
                 },

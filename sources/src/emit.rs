@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_event::{Event, MAX_EXTENSION_NAME, Value};
+use bytestring::ByteString;
 use futures_util::future::BoxFuture;
 use http::Uri;
 use thiserror::Error;
@@ -54,7 +55,13 @@ pub enum Sink {
 
 /// Takes events. Implemented by whoever assembles the mesh.
 pub trait Emit: fmt::Debug + Send + Sync + 'static {
-    /// Hands `events` to `sink`. `Ok` means that all of them are durable there; on an error none of them need be.
+    /// Marks events as `sink` wants them marked when they arrive, before they are emitted for the first time. Takes out those
+    /// that it will never take, with the reason.
+    fn prepare(&self, _sink: &Sink, _events: &mut Vec<Event>) -> Vec<(Event, EmitError)> {
+        Vec::new()
+    }
+
+    /// Hands prepared `events` to `sink`. `Ok` means that all of them are durable there; on an error none of them need be.
     ///
     /// # Errors
     /// Says through [`EmitError::is_retryable`] whether the same events can be taken later.
@@ -92,7 +99,7 @@ pub enum EmitError {
 
 /// Extensions that a source's owner wants on every event (`ceOverrides.extensions`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides(Vec<(Box<str>, Value)>);
+pub struct Overrides(Vec<(ByteString, Value)>);
 
 /// Why overrides cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -229,7 +236,7 @@ impl Overrides {
     /// Sets the extensions on `event`, over what is there.
     pub fn apply(&self, event: &mut Event) {
         for (name, value) in &self.0 {
-            event.set_extension(name, value.clone());
+            event.set_extension(name.clone(), value.clone());
         }
     }
 }
@@ -265,19 +272,42 @@ impl Emitter {
         matches!(self.sink, Sink::Broker { .. })
     }
 
-    /// Applies the overrides, then hands the events over. When it returns `Ok` they are durable: acknowledge
-    /// upstream now, and not before.
+    /// Prepares events and hands them over. When it returns `Ok` they are durable: acknowledge upstream now, and not before.
     ///
     /// # Errors
     /// As [`Emit::emit`].
     pub async fn send(&self, mut events: Vec<Event>) -> Result<(), EmitError> {
-        for event in &mut events {
+        if let Some((_, error)) = self.prepare(&mut events).into_iter().next() {
+            return Err(error);
+        }
+        self.hand_over(events).await
+    }
+
+    /// Applies the overrides and marks the events for the sink: once, however often they are handed over then. Takes out what
+    /// the sink will never take, with the reason.
+    pub(crate) fn prepare(&self, events: &mut Vec<Event>) -> Vec<(Event, EmitError)> {
+        for event in &mut *events {
             self.overrides.apply(event);
         }
+        let refused = self.port.prepare(&self.sink, events);
+        for (_, error) in &refused {
+            self.tell(Err(error));
+        }
+        refused
+    }
+
+    /// Hands prepared events over, as [`send`](Self::send).
+    pub(crate) async fn hand_over(&self, events: Vec<Event>) -> Result<(), EmitError> {
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let outcome = self.port.emit(&self.sink, events).await;
-        match &outcome {
-            Ok(()) => {
+        self.tell(outcome.as_ref().map(|()| count));
+        outcome
+    }
+
+    /// Says what became of so many events.
+    fn tell(&self, outcome: Result<u64, &EmitError>) {
+        match outcome {
+            Ok(count) => {
                 self.metrics.emitted(count);
                 self.report.condition(Condition::good(Condition::DELIVERING, "Delivered"));
             }
@@ -288,7 +318,6 @@ impl Emitter {
                 self.report.condition(Condition::bad(Condition::DELIVERING, reason, message));
             }
         }
-        outcome
     }
 }
 

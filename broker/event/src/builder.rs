@@ -100,12 +100,15 @@ impl EventBuilder {
 
     /// An extension. Upper case is folded to lower; a second value for a name replaces the first.
     #[must_use]
-    pub fn extension(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        let name = name.as_ref().to_ascii_lowercase();
+    pub fn extension(mut self, name: impl Into<ByteString>, value: impl Into<Value>) -> Self {
+        let mut name = name.into();
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name = name.to_ascii_lowercase().into();
+        }
         let extensions = &mut self.draft.extensions;
-        match extensions.iter_mut().find(|(have, _)| **have == *name) {
+        match extensions.iter_mut().find(|(have, _)| *have == name) {
             Some(entry) => entry.1 = value.into(),
-            None => extensions.push((ByteString::from(name), value.into())),
+            None => extensions.push((name, value.into())),
         }
         self
     }

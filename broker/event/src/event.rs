@@ -166,20 +166,21 @@ impl Event {
     /// # Panics
     /// When `name` is no extension's name in lower case. Names are the caller's own; what comes from outside goes through
     /// the parsers or [`crate::EventBuilder`]. Kept in the event, a bad name would make its record unreadable.
-    pub fn set_extension(&mut self, name: &str, value: Value) {
+    pub fn set_extension(&mut self, name: impl Into<ByteString>, value: Value) {
+        let name = name.into();
         let v03 = self.spec_version() == SpecVersion::V03;
         assert!(
-            check::is_extension_name(name) && !check::is_reserved(name, v03),
+            check::is_extension_name(&name) && !check::is_reserved(&name, v03),
             "{name:?} is no extension's name"
         );
         let extensions = &mut Arc::make_mut(&mut self.attributes).extensions;
-        match extensions.binary_search_by(|(have, _)| (**have).cmp(name)) {
+        match extensions.binary_search_by(|(have, _)| have.cmp(&name)) {
             Ok(at) => {
                 if let Some(entry) = extensions.get_mut(at) {
                     entry.1 = value;
                 }
             }
-            Err(at) => extensions.insert(at, (ByteString::from(name), value)),
+            Err(at) => extensions.insert(at, (name, value)),
         }
     }
 
@@ -213,6 +214,12 @@ impl From<&str> for Value {
 impl From<String> for Value {
     fn from(text: String) -> Self {
         Self::String(ByteString::from(text))
+    }
+}
+
+impl From<ByteString> for Value {
+    fn from(text: ByteString) -> Self {
+        Self::String(text)
     }
 }
 

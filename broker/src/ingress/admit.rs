@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use broker_event::{Event, Value};
+use bytestring::ByteString;
 use thiserror::Error;
 
 /// The extension that counts down the hops of an event; taken away before delivery, given back to replies.
@@ -35,11 +36,25 @@ impl AdmitError {
     }
 }
 
-/// Marks an event as accepted `now`.
+/// When events are accepted, as those say it that come together.
+#[derive(Clone, Debug)]
+pub struct Arrival(Value);
+
+impl Arrival {
+    /// At this time.
+    #[must_use]
+    pub fn at(time: SystemTime) -> Self {
+        let text = jiff::Timestamp::try_from(time)
+            .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |time| time.to_string());
+        Self(Value::from(text))
+    }
+}
+
+/// Marks an event as accepted.
 ///
 /// # Errors
 /// [`AdmitError`], and the event is as it was.
-pub fn accept(event: &mut Event, now: SystemTime) -> Result<(), AdmitError> {
+pub fn accept(event: &mut Event, arrival: &Arrival) -> Result<(), AdmitError> {
     let left = match event.extension(TTL) {
         None => MAX_TTL,
         Some(value) => {
@@ -55,14 +70,9 @@ pub fn accept(event: &mut Event, now: SystemTime) -> Result<(), AdmitError> {
     if left <= 0 {
         return Err(AdmitError::Exhausted);
     }
-    event.set_extension(TTL, Value::Integer(left));
-    event.set_extension(ARRIVAL, Value::from(arrival(now)));
+    event.set_extension(ByteString::from_static(TTL), Value::Integer(left));
+    event.set_extension(ByteString::from_static(ARRIVAL), arrival.0.clone());
     Ok(())
-}
-
-fn arrival(now: SystemTime) -> String {
-    jiff::Timestamp::try_from(now)
-        .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |now| now.to_string())
 }
 
 #[cfg(test)]
@@ -77,7 +87,7 @@ mod tests {
             builder = builder.extension(TTL, ttl);
         }
         let mut event = builder.build().unwrap();
-        accept(&mut event, UNIX_EPOCH + Duration::from_millis(1500))?;
+        accept(&mut event, &Arrival::at(UNIX_EPOCH + Duration::from_millis(1500)))?;
         assert_eq!(event.extension(ARRIVAL), Some(&Value::from("1970-01-01T00:00:01.5Z")));
         Ok(event.extension(TTL).cloned())
     }

@@ -1,10 +1,12 @@
 //! Events are offered until they are taken, parked if they never will be, and left alone when the source stops.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_event::{Event, EventBuilder};
+use futures_util::future::BoxFuture;
 
-use crate::emit::{EmitError, Emitter, Overrides, Sink};
+use crate::emit::{Emit, EmitError, Emitter, Overrides, Sink, fake};
 use crate::source::SourceError;
 use crate::source::fake::World;
 use crate::status::{Condition, fake as status};
@@ -77,7 +79,7 @@ async fn what_cannot_be_parked_is_not_acknowledged_and_the_status_says_why() {
     let world = World::new();
     world.recorder.always(Some(refused()));
     let (mut context, board) = world.context("Test");
-    context.parking = crate::parking::Parking::new(std::sync::Arc::new(Full), "Test/default/one");
+    context.parking = crate::parking::Parking::new(Arc::new(Full), "Test/default/one");
     let error = context.deliver(events(&["1"])).await.unwrap_err();
     assert!(matches!(error, SourceError::State(_)), "{error}");
     let conditions = status::only(&board).conditions;
@@ -100,4 +102,41 @@ async fn a_source_that_stops_does_not_wait_on() {
     let (delivered, ()) = tokio::join!(delivering, stopping);
     assert!(matches!(delivered, Err(SourceError::Stopped)));
     assert!(world.parked.0.lock().unwrap().is_empty());
+}
+
+/// Marks what comes to it, and takes nothing that is called `bad`.
+#[derive(Debug)]
+struct Marking(Arc<fake::Recorder>);
+
+impl Emit for Marking {
+    fn prepare(&self, _: &Sink, events: &mut Vec<Event>) -> Vec<(Event, EmitError)> {
+        for event in &mut *events {
+            assert!(event.extension("mark").is_none(), "marked twice: {event:?}");
+            event.set_extension("mark", 1.into());
+        }
+        events.extract_if(.., |event| event.id() == "bad").map(|event| (event, refused())).collect()
+    }
+
+    fn emit<'a>(
+        &'a self,
+        sink: &'a Sink,
+        events: Vec<Event>,
+    ) -> BoxFuture<'a, Result<(), EmitError>> {
+        self.0.emit(sink, events)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_marked_once_however_often_they_are_offered() {
+    let world = World::new();
+    world.recorder.fail_with([away(), away()]);
+    let (mut context, _) = world.context("Test");
+    let marking = Arc::new(Marking(world.recorder.clone()));
+    let (metrics, report) = (context.metrics.clone(), context.report.clone());
+    context.emit = Emitter::new(marking, fake::sink(), Overrides::default(), metrics, report);
+    context.deliver(events(&["1", "bad", "2"])).await.unwrap();
+    assert_eq!(ids(&world), ["1", "2"]);
+    assert!(world.recorder.taken().iter().all(|event| event.extension("mark").is_some()));
+    let parked = world.parked.0.lock().unwrap().clone();
+    assert_eq!(parked.iter().map(|(_, event, _)| event.id()).collect::<Vec<_>>(), ["bad"]);
 }

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, Subject};
 use broker_event::{Event, EventBuilder, EventError, MAX_EXTENSION_NAME};
+use bytestring::ByteString;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
@@ -42,19 +43,35 @@ const STRUCTURED: [&str; 2] = ["application/cloudevents", "application/cloudeven
 pub(super) struct Maker {
     /// The `source` of the events, to which the subject is added.
     source: String,
-    stream: String,
-    consumer: String,
+    stream: ByteString,
+    consumer: ByteString,
+    /// The subject of the message before, and what its event had of it: most messages have the same as that.
+    last: (Subject, Place),
+}
+
+/// What an event has of its message's subject.
+#[derive(Clone, Debug)]
+struct Place {
+    source: ByteString,
+    subject: ByteString,
+}
+
+impl Place {
+    fn of(source: &str, subject: &str) -> Self {
+        Self {
+            source: with_subject(source, subject).into(),
+            subject: without_control(subject).into_owned().into(),
+        }
+    }
 }
 
 impl Maker {
     /// Makes the events of a stream that is read through a consumer; of both there is none in core NATS. The server is the
     /// first of the spec.
     pub(super) fn new(server: &Address, stream: &str, consumer: &str) -> Self {
-        Self {
-            source: event_source(server, stream, ""),
-            stream: stream.to_owned(),
-            consumer: consumer.to_owned(),
-        }
+        let source = event_source(server, stream, "");
+        let last = (Subject::from_static(""), Place::of(&source, ""));
+        Self { source, stream: stream.into(), consumer: consumer.into(), last }
     }
 
     /// The name of the consumer.
@@ -67,7 +84,7 @@ impl Maker {
     /// # Errors
     /// Never, as long as the names of the stream and of the consumer are what the spec's rules ask for.
     pub(super) fn stored(
-        &self,
+        &mut self,
         message: &Message,
         sequence: u64,
         time: Timestamp,
@@ -79,9 +96,9 @@ impl Maker {
         let id = format!("{}:{sequence}", self.stream);
         let builder = self
             .about(message, &fields, id, time)
-            .extension("natssequence", sequence.to_string())
-            .extension("natsstream", self.stream.as_str())
-            .extension("natsconsumer", self.consumer.as_str());
+            .extension(ByteString::from_static("natssequence"), sequence.to_string())
+            .extension(ByteString::from_static("natsstream"), self.stream.clone())
+            .extension(ByteString::from_static("natsconsumer"), self.consumer.clone());
         build(builder, &fields)
     }
 
@@ -90,7 +107,11 @@ impl Maker {
     ///
     /// # Errors
     /// Never.
-    pub(super) fn passed(&self, message: &Message, now: Timestamp) -> Result<Event, EventError> {
+    pub(super) fn passed(
+        &mut self,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<Event, EventError> {
         let fields = Fields::of(message.headers.as_ref());
         if let Some(event) = fields.cloud_event(message) {
             return Ok(event);
@@ -106,16 +127,19 @@ impl Maker {
     }
 
     fn about(
-        &self,
+        &mut self,
         message: &Message,
         fields: &Fields<'_>,
         id: String,
         time: Timestamp,
     ) -> EventBuilder {
-        let subject = message.subject.as_str();
-        let source = with_subject(&self.source, subject);
-        let mut builder = EventBuilder::new(id, source, TYPE)
-            .subject(without_control(subject).into_owned())
+        if self.last.0 != message.subject {
+            let place = Place::of(&self.source, &message.subject);
+            self.last = (message.subject.clone(), place);
+        }
+        let Place { source, subject } = self.last.1.clone();
+        let mut builder = EventBuilder::new(id, source, ByteString::from_static(TYPE))
+            .subject(subject)
             .time(time.to_string());
         for (name, value) in fields.extensions() {
             builder = builder.extension(name, value);

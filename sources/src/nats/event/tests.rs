@@ -37,7 +37,7 @@ fn stored(message: &Message) -> Event {
 }
 
 fn passed(message: &Message) -> Event {
-    let core = Maker::new(&server(), "", "");
+    let mut core = Maker::new(&server(), "", "");
     core.passed(message, "2026-01-31T12:00:00Z".parse().unwrap()).unwrap()
 }
 
@@ -246,7 +246,7 @@ proptest! {
             prop_assert_eq!(event.id(), format!("ORDERS:{sequence}"));
             prop_assert_eq!(event.data().map_or(&b""[..], |data| data), &payload[..]);
         }
-        let core = Maker::new(&server(), "", "");
+        let mut core = Maker::new(&server(), "", "");
         prop_assert!(core.passed(&message, Timestamp::MAX).is_ok());
     }
 }
