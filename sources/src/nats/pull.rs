@@ -347,9 +347,9 @@ impl Pull {
     /// Takes messages in flight that the client cannot read.
     async fn rescue(&mut self) -> Result<(), SourceError> {
         self.stumbled = false;
-        let found = self.look_at_what_is_in_flight(None).await;
+        let found = self.look_at_what_is_in_flight(None, |message| !message.is_readable).await;
         let due = Instant::now() + self.limits.ack_wait / 2;
-        for found in found.into_iter().filter(|message| !message.is_readable) {
+        for found in found {
             let Some(reply) = found.message.reply.clone() else { continue };
             if self.renew(found.sequence, &reply, due) {
                 continue;
@@ -368,8 +368,12 @@ impl Pull {
         self.acknowledge().await
     }
 
-    async fn look_at_what_is_in_flight(&self, first: Option<u64>) -> Vec<InFlight> {
-        let looking = in_flight(&self.carrier.context, &self.consumer, first);
+    async fn look_at_what_is_in_flight(
+        &self,
+        first: Option<u64>,
+        wanted: fn(&InFlight) -> bool,
+    ) -> Vec<InFlight> {
+        let looking = in_flight(&self.carrier.context, &self.consumer, first, wanted);
         timeout(RESCUE, looking).await.unwrap_or_default()
     }
 

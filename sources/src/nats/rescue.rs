@@ -58,12 +58,14 @@ struct Stored {
     time: String,
 }
 
-/// What the consumer has delivered, from the message `first` of the stream on or from the first that nobody acknowledged.
-/// Whatever keeps from looking ends it early: without it the source works for all messages that the client can read.
+/// What the consumer has delivered, from the message `first` of the stream on or from the first that nobody acknowledged;
+/// of that, what is `wanted`. Whatever keeps from looking ends it early, so that nothing is missing before what was found:
+/// without it the source works for all messages that the client can read.
 pub(super) async fn in_flight(
     context: &jetstream::Context,
     consumer: &PullConsumer,
     first: Option<u64>,
+    wanted: fn(&InFlight) -> bool,
 ) -> Vec<InFlight> {
     let mut found = Vec::new();
     let Ok(info) = consumer.get_info().await else { return found };
@@ -99,10 +101,11 @@ pub(super) async fn in_flight(
         };
         next = stored.seq + 1;
         bytes += stored.hdrs.len() + stored.data.len();
-        let wanted =
+        let is_of_filter =
             filters.is_empty() || filters.iter().any(|filter| overlap(filter, &stored.subject));
-        if wanted && stored.seq <= last {
-            found.extend(stored.in_flight(&info.stream_name, &info.name));
+        if is_of_filter && stored.seq <= last {
+            let Some(message) = stored.in_flight(&info.stream_name, &info.name) else { break };
+            found.extend(Some(message).filter(wanted));
         }
     }
     found

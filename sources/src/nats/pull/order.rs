@@ -94,7 +94,7 @@ impl Pull {
     /// Hands over what is in flight up to the last message that the client cannot read, without the client.
     async fn take_unreadable(&mut self, ctx: &Context) -> Result<(), SourceError> {
         let first = self.order.as_ref().and_then(|order| order.unsafe_from);
-        let mut found = self.look_at_what_is_in_flight(first).await;
+        let mut found = self.look_at_what_is_in_flight(first, |_| true).await;
         let last = found.iter().rposition(|message| !message.is_readable);
         found.truncate(last.map_or(0, |last| last + 1));
         for message in found {
