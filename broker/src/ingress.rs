@@ -102,9 +102,8 @@ impl Ingress {
         let Ok(body) = timeout(self.body_timeout, self.bodies.read(body)).await else {
             return Err(Refusal::TooSlow);
         };
-        let body = body?;
-        let binding::Received { mode, mut events } =
-            binding::read(&parts.headers, body.bytes.clone())?;
+        let body::Whole { bytes, room: _room } = body?;
+        let binding::Received { mode, mut events } = binding::read(&parts.headers, bytes)?;
         let count = events.len();
         if count > MAX_BATCH {
             return Err(Refusal::LongBatch { limit: MAX_BATCH, count });
@@ -119,6 +118,8 @@ impl Ingress {
                 Mode::Binary | Mode::Structured => Refusal::Admit(reason),
             })?;
         }
+        // The connection reads the next request into the same memory if nothing is left of this one.
+        drop(parts);
         self.store.append(&topic, events).await?;
         Ok(Answer::Accepted(count))
     }

@@ -70,7 +70,7 @@ pub struct Entry<T> {
     /// When they were accepted, milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// One record each.
-    pub payloads: Vec<Vec<u8>>,
+    pub payloads: Vec<Bytes>,
     /// Comes back in the [`Commit`].
     pub tag: T,
 }

@@ -26,11 +26,11 @@ pub(super) struct Bodies {
     room: Arc<Semaphore>,
 }
 
-/// A whole body. It counts as arriving until this is dropped, which is when its events are stored.
+/// A whole body. It counts as arriving until its room is dropped, which is when its events are stored.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
@@ -74,7 +74,7 @@ impl Bodies {
                 rest.extend_from_slice(&data);
             }
         }
-        Ok(Whole { bytes: if rest.is_empty() { first } else { rest.freeze() }, _room: room })
+        Ok(Whole { bytes: if rest.is_empty() { first } else { rest.freeze() }, room })
     }
 
     /// Lets a body grow to `length`. It is not made to wait: bodies that wait for each other would all be late.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use bytes::Bytes;
 use roaring::RoaringTreemap;
 
 use crate::error::{AppendError, OpenError};
@@ -152,7 +153,8 @@ impl Rig {
 
 /// An entry whose records can be told by its seed.
 fn entry(seed: u64, sizes: &[usize]) -> Entry<u64> {
-    let payload = |(index, size): (usize, &usize)| payload(seed ^ (index as u64) << 32, *size);
+    let payload =
+        |(index, size): (usize, &usize)| payload(seed ^ (index as u64) << 32, *size).into();
     Entry {
         stream: (seed % 3) as u32,
         time_ms: 1000 + seed % 1000,
@@ -163,11 +165,11 @@ fn entry(seed: u64, sizes: &[usize]) -> Entry<u64> {
 
 /// The records an entry becomes.
 fn records_of(entry: &Entry<u64>, first_offset: u64) -> Vec<Record> {
-    let record = |(index, payload): (usize, &Vec<u8>)| Record {
+    let record = |(index, payload): (usize, &Bytes)| Record {
         offset: first_offset + index as u64,
         stream: entry.stream,
         time_ms: entry.time_ms,
-        payload: payload.clone().into(),
+        payload: payload.clone(),
     };
     entry.payloads.iter().enumerate().map(record).collect()
 }

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use broker_event::{Event, record};
 use broker_log::fs::Fs;
 use broker_log::{DataDir, Entry, Log, StreamUse};
+use bytes::Bytes;
 use roaring::RoaringTreemap;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -170,13 +171,14 @@ impl Engine {
         if self.is_closing() {
             return Err(closed());
         }
-        let payloads: Vec<Vec<u8>> = events.iter().map(encode).collect();
-        let bytes: usize = payloads.iter().map(Vec::len).sum();
+        let payloads: Vec<Bytes> = events.iter().map(encode).collect();
+        let bytes: usize = payloads.iter().map(Bytes::len).sum();
         let limit = limit(open.budget());
         if let Err(usage) = open.admit(bytes as u64, limit, steady(), || self.measure(&open)) {
             return Err(AppendError::Full { reason: full(&open, &usage), retry_after: RETRY_FULL });
         }
         let count = events.len() as u64;
+        let events = of_records(events, &payloads);
         let (done, heard) = oneshot::channel();
         let (stream, time_ms) = (open.stream, now_ms());
         let tag = Tag { done, topic: open, events, time_ms, bytes };
@@ -404,11 +406,19 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn encode(event: &Event) -> Vec<u8> {
-    let data = event.data().map_or(0, bytes::Bytes::len);
+fn encode(event: &Event) -> Bytes {
+    let data = event.data().map_or(0, Bytes::len);
     let mut payload = Vec::with_capacity(data + 256);
     record::encode(event, &mut payload);
-    payload
+    Bytes::from(payload)
+}
+
+/// The same events as slices of their records, which are in memory anyway. As they came they are slices of their senders'
+/// requests or of many small pieces, and would keep those from being used again until everybody is done with them.
+fn of_records(events: Vec<Event>, records: &[Bytes]) -> Vec<Event> {
+    let of_record =
+        |(event, bytes): (Event, &Bytes)| record::decode(bytes.clone()).unwrap_or(event);
+    events.into_iter().zip(records).map(of_record).collect()
 }
 
 fn closed() -> AppendError {

@@ -258,7 +258,7 @@ fn a_payload_made_to_look_like_a_record_is_none() {
     let fs = disk();
     let rig = Rig::open(&fs, ONE);
     rig.append(1, 10);
-    let trap = Entry { payloads: vec![stolen.repeat(3)], ..entry(2, &[]) };
+    let trap = Entry { payloads: vec![stolen.repeat(3).into()], ..entry(2, &[]) };
     rig.try_append(trap).unwrap();
     rig.append(3, 10);
     drop(rig);
