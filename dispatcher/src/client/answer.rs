@@ -1,7 +1,9 @@
 //! How an HTTP/1 answer is laid out in bytes: its head, and where its body ends (RFC 9112, 6.3 and 7.1). Pure.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 /// Longest head that is read, and longest trailer. Answers carry a reply's attributes as headers; a dead letter's worth of
@@ -36,6 +38,7 @@ pub enum Malformed {
 /// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// Without the headers that tell of the connection, of the body's length and of the date.
     pub(super) response: Response<()>,
     pub(super) framing: Framing,
     /// Whether the connection can take another request after the body.
@@ -83,74 +86,103 @@ pub(super) fn take_head(bytes: &mut BytesMut) -> Result<Option<Head>, Malformed>
 }
 
 fn head(bytes: &[u8]) -> Result<Option<(usize, Head)>, Malformed> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut headers);
-    let length = match parsed.parse(bytes).map_err(Malformed::Head)? {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let done = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers)
+        .map_err(Malformed::Head)?;
+    let length = match done {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial if bytes.len() < MAX_HEAD => return Ok(None),
         httparse::Status::Partial => return Err(Malformed::LongHead),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Malformed::Head(httparse::Error::Status))?;
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    let fields = response.headers_mut();
-    fields.reserve(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
-        let value = HeaderValue::from_bytes(field.value)
-            .map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;
-        fields.append(name, value);
-    }
     let latest = parsed.version == Some(1);
-    let framing = framing(status, fields, latest)?;
-    let asked = |what| lists(fields, CONNECTION, what);
+    let fields = Fields(parsed.headers);
+    let framing = fields.framing(status, latest)?;
+    let asked = |what| fields.lists(&CONNECTION, what);
     // A length beside an encoding comes from somebody who means to confuse, or is confused.
-    let clear = !(fields.contains_key(TRANSFER_ENCODING) && fields.contains_key(CONTENT_LENGTH));
+    let clear = !(fields.has(&TRANSFER_ENCODING) && fields.has(&CONTENT_LENGTH));
     let keep = clear
         && framing != Framing::Close
         && status != StatusCode::SWITCHING_PROTOCOLS
         && if latest { !asked("close") } else { asked("keep-alive") };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields.of_the_answer()?;
     Ok(Some((length, Head { response, framing, keep })))
 }
 
-fn framing(status: StatusCode, headers: &HeaderMap, latest: bool) -> Result<Framing, Malformed> {
-    if status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    {
-        return Ok(Framing::Length(0));
-    }
-    if headers.contains_key(TRANSFER_ENCODING) {
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        // Other encodings were not asked for.
-        let chunked =
-            codings.next().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
-                && codings.next().is_none();
-        return if chunked && latest {
-            Ok(Framing::Chunked(Chunk::Size))
-        } else {
-            Err(Malformed::Length)
-        };
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(Framing::Close) };
-    let digits = first.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let length = digits.and_then(|text| text.parse().ok()).ok_or(Malformed::Length)?;
-    if lengths.any(|other| other != first) {
-        return Err(Malformed::Length);
-    }
-    Ok(Framing::Length(length))
-}
+/// What tells of the message and its way, not of what it says. Most answers have nothing else.
+const OF_THE_WAY: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING];
 
-/// Whether a header that is a list of words has this one.
-fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
-    let mut words = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    words.any(|one| one.trim().eq_ignore_ascii_case(word))
+/// The headers as they stand in the head.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn all(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let named =
+            move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name.as_str());
+        self.0.iter().filter(named).map(|field| field.value)
+    }
+
+    fn has(self, name: &HeaderName) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// Whether a header that is a list of words has this one.
+    fn lists(self, name: &HeaderName, word: &str) -> bool {
+        let mut words = self
+            .all(name)
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','));
+        words.any(|one| one.trim().eq_ignore_ascii_case(word))
+    }
+
+    fn framing(self, status: StatusCode, latest: bool) -> Result<Framing, Malformed> {
+        if status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        {
+            return Ok(Framing::Length(0));
+        }
+        let mut codings = self.all(&TRANSFER_ENCODING);
+        if let Some(first) = codings.next() {
+            // Other encodings were not asked for.
+            let chunked = first.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            return if chunked && latest {
+                Ok(Framing::Chunked(Chunk::Size))
+            } else {
+                Err(Malformed::Length)
+            };
+        }
+        let mut lengths = self.all(&CONTENT_LENGTH);
+        let Some(first) = lengths.next() else { return Ok(Framing::Close) };
+        let digits = std::str::from_utf8(first).ok();
+        let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|text| text.parse().ok()).ok_or(Malformed::Length)?;
+        if lengths.any(|other| other != first) {
+            return Err(Malformed::Length);
+        }
+        Ok(Framing::Length(length))
+    }
+
+    /// Those that tell of the answer.
+    fn of_the_answer(self) -> Result<HeaderMap, Malformed> {
+        let mut map = HeaderMap::new();
+        for field in self.0 {
+            if OF_THE_WAY.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_str())) {
+                continue;
+            }
+            let name = HeaderName::from_bytes(field.name.as_bytes())
+                .map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
+            let value = HeaderValue::from_bytes(field.value)
+                .map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;
+            map.append(name, value);
+        }
+        Ok(map)
+    }
 }
 
 impl Framing {

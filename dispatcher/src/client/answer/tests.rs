@@ -166,3 +166,17 @@ proptest! {
         let _read = read(std::iter::once(head.as_bytes()).chain(pieces));
     }
 }
+
+#[test]
+fn headers_tell_of_the_answer_and_not_of_its_way() {
+    let mut bytes = BytesMut::from(
+        "HTTP/1.1 503 Service Unavailable\r\nDate: Fri, 27 Nov 2026 08:00:00 GMT\r\nContent-Length: 0\r\n\
+         Connection: close\r\nRetry-After: 7\r\nce-a: 1\r\nce-a: 2\r\n\r\n",
+    );
+    let head = take_head(&mut bytes).unwrap().unwrap();
+    let headers = head.response.headers();
+    let told = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let expected: [(&str, &[u8]); 3] = [("retry-after", b"7"), ("ce-a", b"1"), ("ce-a", b"2")];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert!(!head.keep);
+}
