@@ -41,6 +41,8 @@ pub(crate) fn payload(id: u64, size: usize) -> Bytes {
 pub(crate) struct Oracle {
     accepted: Mutex<Vec<bool>>,
     delivered: Mutex<Vec<u8>>,
+    /// How many were accepted, and how many of whatever was sent arrived.
+    promised: AtomicU64,
     arrived: AtomicU64,
     invented: AtomicU64,
     /// Where deliveries are timed.
@@ -138,6 +140,7 @@ impl Oracle {
         if let Some(seen) = at(&mut self.accepted.lock().expect("no panic under the lock"), id) {
             *seen = true;
         }
+        self.promised.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A subscriber got `id` with `body`; `sent` is the number of ids ever handed out.
@@ -161,6 +164,12 @@ impl Oracle {
     #[must_use]
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Whether accepted events must be missing, as far as numbers alone tell.
+    #[must_use]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.arrived() < self.promised.load(Ordering::Relaxed)
     }
 
     /// Accepted events that `wanted` says should have arrived and have not.
@@ -214,6 +223,7 @@ mod tests {
         oracle.delivered(Some(1), &payload(1, 64), 4);
         oracle.delivered(Some(2), &payload(3, 64), 4);
         oracle.delivered(Some(9), &payload(9, 64), 4);
+        assert!(oracle.is_behind());
         let verdict = oracle.verdict(|_| true);
         let expected = Verdict { accepted: 4, delivered: 2, lost: 2, invented: 2, duplicates: 1 };
         assert_eq!(verdict, expected);

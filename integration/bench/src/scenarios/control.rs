@@ -131,7 +131,7 @@ pub(super) async fn triggers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         anyhow::Ok(start.elapsed())
     };
     let (busy, took) = tokio::try_join!(flow.run(&ids, &oracle), applying)?;
-    super::drained(&oracle, |_| true).await?;
+    super::drained(&oracle).await;
     let detail = format!(
         "accept p99 {:.2} ms meanwhile, {:.2} ms before; {} refused",
         milliseconds(busy.quantile(0.99)),

@@ -74,7 +74,7 @@ async fn measure(bench: &Bench, hang: bool) -> anyhow::Result<Turn> {
     half.run(&ids, &oracle).await?;
     let halfway = megabytes(mesh.resident()?);
     half.run(&ids, &oracle).await?;
-    drained(&oracle, |_| true).await?;
+    drained(&oracle).await;
     Ok(Turn {
         p99: milliseconds(oracle.quantile(0.99)),
         verdict: oracle.verdict(|_| true),

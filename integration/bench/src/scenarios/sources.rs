@@ -80,7 +80,7 @@ async fn delivered<P: Peer>(
     let (_mesh, _subscriber) = reading(bench, peer, place, (&ids, &oracle)).await?;
     until("the first message", PATIENCE, || oracle.arrived() > 0).await?;
     let (began, before) = (Instant::now(), oracle.arrived());
-    drained(&oracle, |_| true).await?;
+    drained(&oracle).await;
     Ok((rate(count - before, began.elapsed()), oracle.verdict(|_| true)))
 }
 
@@ -205,7 +205,7 @@ async fn killed<P: Peer>(bench: &Bench) -> anyhow::Result<Figure> {
     mesh.kill().await?;
     let before = oracle.arrived();
     mesh.restart().await?;
-    drained(&oracle, |_| true).await?;
+    drained(&oracle).await;
     let verdict = oracle.verdict(|_| true);
     #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     let lost = verdict.lost as f64;
