@@ -223,6 +223,19 @@ async fn events_arrive_whole_and_in_order() {
 }
 
 #[tokio::test]
+async fn an_event_that_waits_keeps_nothing_of_its_senders_request() {
+    let bench = Bench::new(quiet());
+    let mut subscription = bench.all("t");
+    let mut request = bytes::Bytes::from(vec![b'7'; 8 << 10]);
+    let sent = EventBuilder::new("1", "/test", "a").data(request.split_off(1000)).build().unwrap();
+    bench.append(vec![sent.clone()]).await;
+    let delivery = next(&mut subscription, 1).await.remove(0);
+    assert_eq!(delivery.event, sent);
+    drop(sent);
+    assert!(request.is_unique(), "the request is still in use");
+}
+
+#[tokio::test]
 async fn each_subscription_gets_what_its_filter_wants() {
     let bench = Bench::new(quiet());
     let mut odd = bench.subscribe("default/odd");
