@@ -200,7 +200,7 @@ impl Pull {
                 delivered = finished(&mut delivery) => {
                     delivery = None;
                     delivered?;
-                    self.is_safe();
+                    self.mark_safe();
                     self.acknowledge().await?;
                 }
                 _ = look.tick() => self.look_after().await?,

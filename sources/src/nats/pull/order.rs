@@ -49,8 +49,8 @@ impl Order {
 }
 
 impl Pull {
-    /// What was handed over is safe.
-    pub(super) fn is_safe(&mut self) {
+    /// Notes that what was handed over is safe.
+    pub(super) fn mark_safe(&mut self) {
         let Some(order) = &mut self.order else {
             return self.safe.extend(self.handing.drain(..).map(|held| held.reply));
         };
@@ -81,7 +81,7 @@ impl Pull {
         let Some(order) = &mut self.order else { return Ok(()) };
         if order.breaks > BROKEN {
             let what = format!(
-                "somebody else reads through the consumer {} too, which is the source's own",
+                "somebody else reads through the consumer {} too, which is the source's own: give one of them another by `consumer`",
                 self.maker.consumer()
             );
             return Err(SourceError::Unavailable { what, source: None });
@@ -102,7 +102,7 @@ impl Pull {
         }
         while let Some(events) = self.batch(ctx.at_once(BATCH)) {
             ctx.deliver(events).await?;
-            self.is_safe();
+            self.mark_safe();
         }
         Ok(())
     }

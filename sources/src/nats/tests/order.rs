@@ -214,7 +214,7 @@ async fn another_reader_of_the_same_consumer_is_reported() {
     let (ended, _peer) = play(stream(&server).run(ctx.clone()), script).await;
     assert_eq!(
         ended.unwrap_err().to_string(),
-        "somebody else reads through the consumer weft_default_one too, which is the source's own"
+        "somebody else reads through the consumer weft_default_one too, which is the source's own: give one of them another by `consumer`"
     );
 }
 
