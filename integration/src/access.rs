@@ -3,9 +3,8 @@
 //! They are made once a data directory and stay, so that a kubeconfig that was merged elsewhere keeps working.
 
 use std::fmt;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
+
+use crate::file;
 
 /// Name of the kubeconfig in the data directory.
 pub const KUBECONFIG: &str = "kubeconfig";
@@ -157,15 +158,7 @@ fn kept(path: &Path, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::R
 
 /// Replaces a file by rename: nobody sees half of it, and nobody else sees it at all.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(".new");
-    let write = || {
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&staged)?.write_all(text.as_bytes())?;
-        std::fs::rename(&staged, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
+    file::replace(path, text.as_bytes()).with_context(|| format!("write {}", path.display()))
 }
 
 /// The user's kubeconfig `own` with the mesh of the kubeconfig `mesh` added or replaced, and chosen.

@@ -1,10 +1,11 @@
 //! Where sources remember how far they came: a file each, below the data directory.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use sources::Checkpoints;
+
+use crate::file;
 
 /// A directory with a file a key.
 #[derive(Debug)]
@@ -17,20 +18,13 @@ impl Files {
     /// When it cannot be created.
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        dir.parent().map_or(Ok(()), sync)?;
+        dir.parent().map_or(Ok(()), file::sync)?;
         Ok(Self(dir))
     }
 
-    /// Keys are `kind/namespace/name`, and none of these holds a comma or may leave the directory.
+    /// Keys are `kind/namespace/name`.
     fn path(&self, key: &str) -> io::Result<PathBuf> {
-        let name = key.replace('/', ",");
-        if name.is_empty() || name.starts_with('.') || name.contains(['\0', '\\']) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("checkpoint key {key:?}"),
-            ));
-        }
-        Ok(self.0.join(name))
+        Ok(self.0.join(file::name(key)?))
     }
 }
 
@@ -44,27 +38,15 @@ impl Checkpoints for Files {
     }
 
     fn save(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(key)?;
-        // A comma, which no name holds: with a dot it would be the file of a source that is called so.
-        let mut staged = path.clone().into_os_string();
-        staged.push(",new");
-        let mut file = File::create(&staged)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&staged, &path)?;
-        sync(&self.0)
+        file::replace(&self.path(key)?, bytes)
     }
 
     fn remove(&self, key: &str) -> io::Result<()> {
         match std::fs::remove_file(self.path(key)?) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync(&self.0),
+            _ => file::sync(&self.0),
         }
     }
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

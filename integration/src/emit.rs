@@ -63,7 +63,9 @@ impl Mesh {
     ) -> Result<(), EmitError> {
         let unavailable = |reason: String| EmitError::Unavailable { reason };
         let answer = async {
-            let response = client.post(url, event).await.map_err(|e| unavailable(chain(&e)))?;
+            // With its causes: the client's own message alone says only "client error".
+            let broken = |error| unavailable(format!("{:#}", anyhow::Error::new(error)));
+            let response = client.post(url, event).await.map_err(broken)?;
             let (parts, body) = response.into_parts();
             // The answer says nothing a source can use; reading it keeps the connection.
             drop(Limited::new(body, MAX_ANSWER).collect().await);
@@ -138,18 +140,6 @@ fn judge(status: StatusCode, retry_after: Option<&http::HeaderValue>) -> Result<
         404 | 408 | 409 | 500.. => Err(EmitError::Unavailable { reason }),
         _ => Err(EmitError::Refused { reason }),
     }
-}
-
-/// An error with its causes: the client's own message alone says only "client error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

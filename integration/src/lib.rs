@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod emit;
 pub mod endpoints;
+pub mod file;
 pub mod listen;
 pub mod output;
 pub mod parking;

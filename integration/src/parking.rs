@@ -1,7 +1,7 @@
 //! Where events of sources are kept that no sink takes: a file each, below the data directory, for people to look at.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use broker_event::{Event, json};
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use sources::ParkingLot;
 
 use crate::clock;
+use crate::file;
 use crate::view::SourceLetter;
 
 /// So many events of one source are kept; of more, something is wrong that a person has to look at, and the source waits.
@@ -70,12 +71,11 @@ fn entries(dir: &Path) -> io::Result<Vec<String>> {
 
 impl ParkingLot for Files {
     fn park(&self, place: &str, event: &Event, reason: &str) -> io::Result<()> {
-        // Places are `kind/namespace/name`, none of which holds a comma or may leave the directory.
-        let dir = self.0.join(place.replace('/', ","));
+        let dir = self.0.join(file::name(place)?);
         if !dir.is_dir() {
             fs::create_dir_all(&dir)?;
-            sync(&self.0)?;
-            self.0.parent().map_or(Ok(()), sync)?;
+            file::sync(&self.0)?;
+            self.0.parent().map_or(Ok(()), file::sync)?;
         }
         let path = dir.join(name(event));
         if !path.try_exists()? && fs::read_dir(&dir)?.count() >= MAX_EVENTS {
@@ -93,12 +93,7 @@ impl ParkingLot for Files {
             event: RawValue::from_string(event)?,
             file: String::new(),
         };
-        let staged = path.with_extension("new");
-        let mut file = File::create(&staged)?;
-        file.write_all(&serde_json::to_vec(&letter)?)?;
-        file.sync_all()?;
-        fs::rename(&staged, &path)?;
-        sync(&dir)
+        file::replace(&path, &serde_json::to_vec(&letter)?)
     }
 }
 
@@ -106,20 +101,17 @@ impl ParkingLot for Files {
 fn name(event: &Event) -> String {
     let hash =
         Sha256::new().chain_update(event.source()).chain_update("\n").chain_update(event.id());
-    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}{KEPT}")
+    format!("{}{KEPT}", file::hash(hash))
 }
 
 fn time() -> String {
     jiff::Timestamp::try_from(clock::now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use broker_event::EventBuilder;
     use serde_json::{Value, json};
 
@@ -158,7 +150,7 @@ mod tests {
         for (place, id) in [("A/b/c", "1"), ("A/b/c", "2"), ("Z/b/c", "3")] {
             files.park(place, &event(id), "x").unwrap();
         }
-        File::create(dir.path().join("parked/A,b,c/half.new")).unwrap();
+        File::create(dir.path().join("parked/A,b,c/half.json,new")).unwrap();
         File::create(dir.path().join("parked/A,b,c/other.json")).unwrap();
         let first = files.page("", 2).unwrap();
         let rest = files.page(&first[1].file, 2).unwrap();
