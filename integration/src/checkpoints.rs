@@ -68,6 +68,15 @@ mod tests {
     }
 
     #[test]
+    fn a_source_with_the_longest_name_has_its_place() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = Files::open(dir.path().join("sources")).unwrap();
+        let key = format!("PrometheusSource/{}/{}", "n".repeat(63), "a".repeat(253));
+        files.save(&key, b"1").unwrap();
+        assert_eq!(files.load(&key).unwrap().as_deref(), Some(b"1".as_slice()));
+    }
+
+    #[test]
     fn no_name_is_that_of_anothers_draft() {
         let dir = tempfile::TempDir::new().unwrap();
         let files = Files::open(dir.path().join("sources")).unwrap();

@@ -24,7 +24,8 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Writes the file by rename, so that a reader never sees half of it.
+    /// Writes the file by rename, so that a reader never sees half of it. Unlike what [`crate::file`] writes it holds no
+    /// secret, and is of no use after this process.
     ///
     /// # Errors
     /// When the directory cannot be written.

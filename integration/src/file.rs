@@ -52,19 +52,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(draft, path)?;
-    match path.parent() {
-        Some(here) if here.as_os_str().is_empty() => sync(Path::new(".")),
-        Some(directory) => sync(directory),
-        None => Ok(()),
-    }
+    path.parent().map_or(Ok(()), sync)
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a directory durable; an empty path, as the parent of a name alone is, stands for the current one.
 ///
 /// # Errors
 /// The system's.
 pub fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    let here = directory.as_os_str().is_empty();
+    File::open(if here { Path::new(".") } else { directory })?.sync_all()
 }
 
 #[cfg(test)]
@@ -83,6 +80,11 @@ mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_name_alone_is_of_the_current_directory() {
+        sync(Path::new("config").parent().unwrap()).unwrap();
     }
 
     #[test]

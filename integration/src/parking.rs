@@ -143,6 +143,15 @@ mod tests {
     }
 
     #[test]
+    fn a_source_with_the_longest_name_has_its_place() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = Files::below(dir.path());
+        let place = format!("PrometheusSource/{}/{}", "n".repeat(63), "a".repeat(253));
+        files.park(&place, &event("1"), "x").unwrap();
+        assert_eq!(files.page("", 10).unwrap()[0].source, place);
+    }
+
+    #[test]
     fn what_is_kept_is_told_page_by_page() {
         let dir = tempfile::TempDir::new().unwrap();
         let files = Files::below(dir.path());
